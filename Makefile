@@ -1,0 +1,54 @@
+# Everything runs from .venv, which is made once and brought up to date when pyproject.toml or requirements.lock change.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+DEMO   := build/demo
+PART   ?= xc7z020
+JOBS   ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo csim lint test test-full bench wheel clean
+
+help:
+	@echo "make demo       the whole job on the bundled model for PART=$(PART): project, C-simulation, verdict, pictures"
+	@echo "make csim       C-simulate $(DEMO) again"
+	@echo "make test       ruff, mypy and the tests"
+	@echo "make test-full  the same, with the long tests"
+	@echo "make bench      the measurements in benchmarks/"
+	@echo "make wheel      the wheel, in dist/"
+	@echo "make clean      remove what was built (not .venv)"
+
+$(STAMP): pyproject.toml requirements.lock
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint requirements.lock --editable '.[yolo,sam,dev]'
+	@touch $(STAMP)
+
+venv: $(STAMP)
+
+demo: $(STAMP)
+	$(BIN)/hlsgen build yolo --weights demo --part $(PART) --out $(DEMO)
+
+csim: $(STAMP)
+	@test -f $(DEMO)/manifest.json || { echo "there is no $(DEMO) yet: run make demo first" >&2; exit 2; }
+	$(BIN)/hlsgen csim $(DEMO)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+test-full: lint
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --full
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+wheel: $(STAMP)
+	$(BIN)/python -m build --wheel
+
+clean:
+	rm -rf build dist runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

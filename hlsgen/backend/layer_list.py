@@ -1,0 +1,161 @@
+"""A quantized network as hls4ml layer dictionaries, written one layer at a time."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from hlsgen.backend.layers import Pads, Shape
+from hlsgen.errors import HlsgenError
+from hlsgen.quantize.spec import ConvQ, Scheme, TensorQ
+
+IDENTIFIER = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+Pair = tuple[int, int]  # height, width
+
+
+@dataclass
+class LayerList:
+    """The layers of a quantized network in topological order (keys: `hlsgen.backend.layers`).
+
+    outputs: tensor names in the network's order. layouts: for inputs and outputs whose *user* holds them otherwise than
+    as (C, H, W), `channels_last`: predictions take and give them so; the layers themselves are (C, H, W) always.
+    shapes: (C, H, W) by tensor name.
+
+    The methods append a layer, compute its output's shape and raise HlsgenError where the sizes do not fit.
+    """
+
+    scheme: Scheme
+    layers: list[dict[str, Any]] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    layouts: dict[str, str] = field(default_factory=dict)
+    shapes: dict[str, Shape] = field(default_factory=dict)
+
+    def _append(
+        self, kind: str, name: str, inputs: list[str], outputs: dict[str, tuple[Shape, TensorQ]], **more: Any
+    ) -> None:
+        for tensor in (name, *outputs):
+            if tensor == "input" or not IDENTIFIER.fullmatch(tensor):  # `input`: reserved in hls4ml
+                raise HlsgenError(f"tensor name {tensor!r} is not usable in C++ and hls4ml; rename the layer")
+        for tensor, (shape, _) in outputs.items():
+            if tensor in self.shapes:
+                raise HlsgenError(f"two layers are named {tensor}; give each its own name")
+            if min(shape) < 1:
+                raise HlsgenError(f"layer {name}: its output would be {shape} (C, H, W); the input is too small for it")
+            self.shapes[tensor] = shape
+        quant = {tensor: q for tensor, (_, q) in outputs.items()}
+        self.layers.append(
+            {"class_name": kind, "name": name, "inputs": inputs, "outputs": [*outputs], "quant": quant, **more}
+        )
+
+    def image(self, name: str, shape: Shape, q: TensorQ) -> None:
+        self._append("Input", name, [], {name: (shape, q)}, input_shape=list(shape))
+
+    def conv2d(self, name: str, x: str, q: TensorQ, integers: ConvQ, stride: Pair, pads: Pads, groups: int) -> None:
+        c, h, w = self.shapes[x]
+        n, per_group, kh, kw = integers.weight.shape
+        if per_group * groups != c or n % groups:
+            raise HlsgenError(
+                f"layer {name}: weights [{n}, {per_group}, {kh}, {kw}] in {groups} groups do not fit {c} channels"
+            )
+        if integers.bias.shape != (n,) or integers.weight_scale.shape != (n,):
+            raise HlsgenError(
+                f"layer {name}: expected {n} biases and weight scales, got "
+                f"{integers.bias.shape} and {integers.weight_scale.shape}"
+            )
+        oh, ow = _window(h, w, (kh, kw), stride, pads)
+        self._append(
+            "Conv2D",
+            name,
+            [x],
+            {name: ((n, oh, ow), q)},
+            data_format="channels_first",
+            **_sizes(h, w, oh, ow),
+            **_strides(stride, pads),
+            n_chan=c,
+            n_filt=n,
+            filt_height=kh,
+            filt_width=kw,
+            groups=groups,
+            weight_data=np.ascontiguousarray(integers.weight.transpose(2, 3, 1, 0)),
+            bias_data=integers.bias,
+            weight_scale=integers.weight_scale,
+        )
+
+    def activation(self, name: str, x: str, q: TensorQ, kind: str, parameter: float = 0.0) -> None:
+        outputs = {name: (self.shapes[x], q)}
+        self._append("Activation", name, [x], outputs, activation=kind, activation_parameter=parameter)
+
+    def max_pool(self, name: str, x: str, q: TensorQ, kernel: Pair, stride: Pair, pads: Pads) -> None:
+        c, h, w = self.shapes[x]
+        oh, ow = _window(h, w, kernel, stride, pads)
+        self._append(
+            "MaxPooling2D",
+            name,
+            [x],
+            {name: ((c, oh, ow), q)},
+            data_format="channels_first",
+            **_sizes(h, w, oh, ow),
+            **_strides(stride, pads),
+            n_filt=c,
+            pool_height=kernel[0],
+            pool_width=kernel[1],
+        )
+
+    def add(self, name: str, a: str, b: str, q: TensorQ) -> None:
+        if self.shapes[a] != self.shapes[b]:
+            raise HlsgenError(
+                f"layer {name}: cannot add {a} {self.shapes[a]} and {b} {self.shapes[b]}; shapes must be equal"
+            )
+        self._append("Merge", name, [a, b], {name: (self.shapes[a], q)}, op="add")
+
+    def concat(self, name: str, xs: list[str], q: TensorQ) -> None:
+        shapes = [self.shapes[x] for x in xs]
+        if len({s[1:] for s in shapes}) != 1:
+            raise HlsgenError(
+                f"layer {name}: cannot concatenate {shapes} along the channels; heights and widths differ"
+            )
+        shape = (sum(s[0] for s in shapes), *shapes[0][1:])
+        self._append("HlsgenConcatenate", name, xs, {name: (shape, q)}, op="concatenate3d", axis=1)
+
+    def split(self, name: str, x: str, sizes: list[int], outputs: dict[str, TensorQ]) -> None:
+        """sizes: channels of each output; outputs: their names, in order, and quantizations."""
+        c, h, w = self.shapes[x]
+        if sum(sizes) != c or len(sizes) != len(outputs):
+            raise HlsgenError(f"layer {name}: cannot split {c} channels of {x} into {sizes} for {len(outputs)} outputs")
+        parts = {out: ((size, h, w), q) for (out, q), size in zip(outputs.items(), sizes, strict=True)}
+        self._append("HlsgenSplit", name, [x], parts, axis=1, sizes=sizes)
+
+    def upsample(self, name: str, x: str, q: TensorQ, factor: Pair) -> None:
+        c, h, w = self.shapes[x]
+        oh, ow = h * factor[0], w * factor[1]
+        sizes = _sizes(h, w, oh, ow)
+        self._append(
+            "UpSampling2D",
+            name,
+            [x],
+            {name: ((c, oh, ow), q)},
+            data_format="channels_first",
+            **sizes,
+            n_chan=c,
+            algorithm="nearest",
+        )
+
+
+def window_size(size: int, kernel: int, stride: int, before: int, after: int) -> int:
+    """Outputs of a convolution or pooling along one axis (floor mode, dilation 1)."""
+    return (size + before + after - kernel) // stride + 1
+
+
+def _window(h: int, w: int, kernel: Pair, stride: Pair, pads: Pads) -> Pair:
+    top, bottom, left, right = pads
+    return window_size(h, kernel[0], stride[0], top, bottom), window_size(w, kernel[1], stride[1], left, right)
+
+
+def _sizes(h: int, w: int, oh: int, ow: int) -> dict[str, int]:
+    return {"in_height": h, "in_width": w, "out_height": oh, "out_width": ow}
+
+
+def _strides(stride: Pair, pads: Pads) -> dict[str, int]:
+    names = ("stride_height", "stride_width", "pad_top", "pad_bottom", "pad_left", "pad_right")
+    return dict(zip(names, (*stride, *pads), strict=True))

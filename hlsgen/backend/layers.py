@@ -1,0 +1,85 @@
+"""The vocabulary of an hlsgen `ModelGraph`: hls4ml's layer classes, ours where it has none, and their attributes.
+
+A layer is a dictionary, as `ModelGraph.from_layer_list` takes it; `ATTRIBUTES` lists, per hls4ml class, the keys that
+define it. Everywhere:
+
+- shapes are (C, H, W), `data_format` is channels_first; `name` is the name of its output tensor (Split: see below)
+- `inputs`, `outputs`: tensor names
+- `quant`: output tensor name -> TensorQ
+
+Conv2D: `weight_data` int8 [KH, KW, I/groups, O] (hls4ml's layout) and `bias_data` int32 [O] are the integers of ConvQ,
+`weight_scale` float64 [O]. The passes add
+  - `activation`, `activation_parameter`, `pre` (TensorQ of the convolution's own output), `conv_name` (its name before
+    the fusion; the layer has taken the activation's)
+  - `residual` (a tensor's name, also its second input) and `residual_quant` (TensorQ of what is added to it); the layer
+    has taken the addition's name and its `quant`
+Activation: `activation` is a kind of `hlsgen.program.arithmetic.activation_table`, with `activation_parameter`.
+HlsgenSplit: `sizes` of its outputs along the channels; its outputs have their own names.
+"""
+
+from typing import Any
+
+from hls4ml.model import layers as hls4ml_layers
+
+from hlsgen.quantize.spec import Scheme
+
+Shape = tuple[int, int, int]  # channels, height, width
+Pads = tuple[int, int, int, int]  # top, bottom, left, right
+
+FUSED = ("conv_name", "activation", "activation_parameter", "pre", "residual", "residual_quant")
+_WINDOW = ("stride_height", "stride_width", "pad_top", "pad_bottom", "pad_left", "pad_right")
+_SIZES = ("in_height", "in_width", "out_height", "out_width")
+_COMMON = ("class_name", "name", "inputs", "outputs", "quant")
+_CONV = ("data_format", "n_chan", "n_filt", *_SIZES, "filt_height", "filt_width", *_WINDOW, "groups")
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "Input": (*_COMMON, "input_shape"),
+    "Conv2D": (*_COMMON, *_CONV, "weight_data", "bias_data", "weight_scale", *FUSED),
+    "Activation": (*_COMMON, "activation", "activation_parameter"),
+    "MaxPooling2D": (*_COMMON, "data_format", "n_filt", *_SIZES, "pool_height", "pool_width", *_WINDOW),
+    "Merge": (*_COMMON, "op"),
+    "HlsgenConcatenate": (*_COMMON, "op", "axis"),
+    "HlsgenSplit": (*_COMMON, "axis", "sizes"),
+    "UpSampling2D": (*_COMMON, "data_format", "n_chan", *_SIZES, "algorithm"),
+}
+ARRAYS = ("weight_data", "bias_data", "weight_scale")
+OWN_ATTRIBUTES = tuple(dict.fromkeys(key for keys in ATTRIBUTES.values() for key in keys))
+
+
+SCHEME_KEY, LAYOUTS_KEY = "HlsgenScheme", "HlsgenLayouts"  # graph-level facts in a ModelGraph's configuration
+
+
+class Concatenate(hls4ml_layers.Concatenate):  # type: ignore[misc]
+    """Concatenation along the channels of two or more inputs (hls4ml's takes exactly two)."""
+
+    def initialize(self) -> None:
+        shapes = [self.get_input_variable(name).shape for name in self.inputs]
+        self.add_output_variable([sum(s[0] for s in shapes), *shapes[0][1:]])
+
+
+class Split(hls4ml_layers.Layer):  # type: ignore[misc]
+    """Split along the channels into `sizes`; one output tensor each."""
+
+    def initialize(self) -> None:
+        shape = self.get_input_variable().shape
+        for i, (name, size) in enumerate(zip(self.outputs, self.get_attr("sizes"), strict=True)):
+            self.add_output_variable(
+                [size, *shape[1:]], name, var_name=f"layer{{index}}_out{i}", type_name=f"layer{{index}}_{i}_t"
+            )
+
+
+def register_layers() -> None:
+    """Make our classes known to hls4ml, under names that leave its own `Concatenate` to other backends."""
+    hls4ml_layers.register_layer("HlsgenConcatenate", Concatenate)
+    hls4ml_layers.register_layer("HlsgenSplit", Split)
+
+
+def quant_of(node: Any) -> dict[str, Any]:
+    """A node's quantization (output tensor name -> TensorQ); empty for a node of hls4ml's own front ends."""
+    quant: dict[str, Any] = node.get_attr("quant", {})
+    return quant
+
+
+def scheme_of(graph: Any) -> Scheme:
+    """The quantization scheme of a ModelGraph made by `model_graph` (or adopted)."""
+    scheme: Scheme = graph.config.config[SCHEME_KEY]
+    return scheme

@@ -1,0 +1,463 @@
+"""The road a network takes, as a table of contents: one function a stage, in order, each with its product on disk.
+
+A stage reads what earlier stages made (in memory when they have just run, else from the build folder), leaves its own
+product in `stages/`, and returns what it has to say as plain facts. `render` writes the project itself; `csim` proves it.
+"""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hlsgen import __version__, targets
+from hlsgen.errors import HlsgenError
+from hlsgen.progress import Progress, Quiet
+from hlsgen.quantize.spec import SCHEMES, Scheme
+from hlsgen.workspace import STAMP, read_stamp, replacing
+
+Facts = dict[str, Any]
+Image = npt.NDArray[np.float32]
+"""A letterboxed picture: float32 [3, H, W], RGB, 0..1."""
+
+PROJECT = ("src", "tb", "data", "tcl", "Makefile", "README.md", "manifest.json")
+"""What `render` writes at the top of the build folder: the project a user hands to Vitis HLS."""
+FACTS = Path("stages") / "facts.json"
+"""What every stage said, by stage; with the times, so it differs from build to build."""
+
+INPUT_PICTURE = Path("pictures") / "input.png"
+"""The picture of the build as the network sees it, lossless."""
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """What a build is asked for.
+
+    imgsz: height and width in pixels. calib: a folder of images, or None for the demo's own. image: the picture that is
+    C-simulated, or None for the first one of the calibration set (the demo: a held-out one).
+    """
+
+    model: str
+    part: str
+    out: Path
+    weights: str | None = None
+    imgsz: tuple[int, int] = (640, 640)
+    scheme: Scheme = "fixed"
+    arch: Literal["auto", "engine"] = "auto"
+    calib: Path | None = None
+    images: int = 32
+    pre_bits: int = 12
+    image: Path | None = None
+    strict: bool = False
+    start_from: str | None = None
+    stop_after: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.scheme not in SCHEMES:
+            raise HlsgenError(f"unknown scheme {self.scheme!r}: expected one of {', '.join(SCHEMES)}")
+        if len(self.imgsz) != 2 or min(self.imgsz) < 1 or max(self.imgsz) > 8192:
+            raise HlsgenError(f"an image size is two numbers of 1 to 8192 pixels (height and width), got {self.imgsz}")
+        if self.images < 1:
+            raise HlsgenError(f"calibration needs at least one image, got --images {self.images}")
+        if not 8 <= self.pre_bits <= 16:
+            raise HlsgenError(f"pre-activations have 8 to 16 bits, got --pre-bits {self.pre_bits}")
+        for name in (self.start_from, self.stop_after):
+            if name is not None and name not in STAGES:
+                raise HlsgenError(f"unknown stage {name!r}: expected one of {', '.join(STAGES)}")
+        if self.start_from and self.stop_after and _order(self.start_from) > _order(self.stop_after):
+            raise HlsgenError(f"--start-from {self.start_from} comes after --stop-after {self.stop_after}")
+
+
+DECIDED_BY: dict[str, tuple[str, ...]] = {
+    "load": ("model", "weights", "imgsz"),
+    "quantize": ("scheme", "calib", "images", "pre_bits"),
+    "lower": ("part", "arch"),
+    "csim": ("image", "strict"),
+}
+"""The first stage that each option changes: a build that starts later must agree with the folder's record on it."""
+
+
+@dataclass
+class Build:
+    """A build under way in `folder`. Each product is the last stage's own object, or is read back from disk."""
+
+    folder: Path
+    options: BuildOptions
+    progress: Progress
+    target: targets.Target
+    facts: dict[str, Facts] = field(default_factory=dict)
+    simulated: Any = None
+
+    def at(self, stage: str) -> Path:
+        """The stage's folder, made where it is missing."""
+        path = self.folder / "stages" / f"{_order(stage) + 1}-{stage}"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @cached_property
+    def loaded(self) -> Any:
+        from hlsgen.models import Loaded
+
+        return Loaded.read(self.at("load"))
+
+    @cached_property
+    def reference(self) -> Any:
+        from hlsgen.quantize import load_reference
+
+        return load_reference(self.at("quantize"))
+
+    @cached_property
+    def imported(self) -> Any:
+        from hlsgen.backend import store
+
+        return store.read(self.at("import"), self.project, self.folder)
+
+    @cached_property
+    def graph(self) -> Any:
+        from hlsgen.backend import store
+
+        return store.read(self.at("passes"), self.project, self.folder)
+
+    @cached_property
+    def program(self) -> Any:
+        from hlsgen.program import store
+
+        return store.read(self.at("lower"))
+
+    @cached_property
+    def picture(self) -> Image:
+        return picture(self)
+
+    @cached_property
+    def tensors(self) -> dict[str, npt.NDArray[Any]]:
+        """The reference's integers for the picture: int8 (int16 where wider) [C, H, W] by node name."""
+        import torch
+
+        return dict(self.reference.tensors(torch.from_numpy(self.picture)[None]))
+
+    @property
+    def outputs(self) -> list[str]:
+        """The names of the network's outputs, in order."""
+        last = next(node for node in self.loaded.network.graph.nodes if node.op == "output")
+        return [node.name for node in last.args[0]]
+
+    @property
+    def project(self) -> str:
+        """The network's name as an identifier: the project's name in hls4ml and in C++."""
+        name = re.sub(r"[^A-Za-z0-9_]+", "_", str(self.loaded.name)).strip("_")
+        return name if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) else f"net_{name}"
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return (1, 3, *self.options.imgsz)
+
+
+def load(b: Build) -> Facts:
+    """Checkpoint or ONNX file to a float network (`hlsgen.models.network`)."""
+    from hlsgen import models
+
+    o = b.options
+    b.loaded = models.load(o.model, o.weights, o.imgsz)
+    b.loaded.save(b.at("load"))
+    if b.loaded.notice:
+        b.progress.note(b.loaded.notice)
+    return {
+        "name": b.loaded.name,
+        "weights": b.loaded.weights,
+        "notice": b.loaded.notice,
+        "classes": list(b.loaded.classes),
+        "params": b.loaded.params,
+        "gmacs": b.loaded.gmacs(o.imgsz),
+    }
+
+
+def quantize(b: Build) -> Facts:
+    """Float network and calibration images to the INT8 reference: every scale and every integer weight."""
+    from hlsgen.quantize import quantize
+
+    images, source = calibration(b)
+    b.reference = quantize(
+        b.loaded.network, images, b.options.scheme, pre_bits=b.options.pre_bits, progress=b.progress.step
+    )
+    b.reference.save(b.at("quantize"))
+    spec = b.reference.spec
+    return {
+        "images": len(images),
+        "source": source,
+        "pre_bits": b.options.pre_bits if b.options.scheme != "native" else 8,
+        "tensors": len(spec.tensors),
+        "convs": len(spec.convs),
+    }
+
+
+def export(b: Build) -> Facts:
+    """The reference's scales and weights as a QDQ ONNX file, and how far ONNX Runtime agrees with the reference."""
+    from hlsgen.frontend.agreement import agreement
+    from hlsgen.frontend.qdq_write import write_qdq
+
+    path = b.at("export") / "model.qdq.onnx"
+    write_qdq(b.loaded.network, b.reference.spec, b.shape, path, b.loaded.name)
+    return dict(agreement(path, b.tensors, b.picture))
+
+
+def import_(b: Build) -> Facts:
+    """The QDQ network as an hls4ml ModelGraph, layer by layer."""
+    from hlsgen.backend import store
+    from hlsgen.backend.graph import model_graph
+    from hlsgen.backend.layer_list import layer_list
+
+    layers = layer_list(b.loaded.network, b.reference.spec, b.shape)
+    b.imported = model_graph(layers, b.project, b.folder, b.target.part)
+    store.save(b.imported, b.at("import"))
+    return {"layers": len(layers.layers)}
+
+
+def passes(b: Build) -> Facts:
+    """The ModelGraph after hlsgen's hls4ml flow: what one machine op computes is one layer."""
+    from hlsgen.backend import store
+    from hlsgen.backend.graph import run_passes
+
+    b.graph = b.imported
+    run_passes(b.graph)
+    store.save(b.graph, b.at("passes"))
+    return {"layers": len(list(b.graph.get_layers()))}
+
+
+def lower(b: Build) -> Facts:
+    """ModelGraph to Program: machine ops on tiles, for an engine that fits the part."""
+    from hlsgen.program import store
+    from hlsgen.program.lower import lower
+    from hlsgen.program.ops import EngineConfig
+
+    engine = EngineConfig()
+    b.program = lower(b.graph, engine)
+    store.save(b.program, b.at("lower"))
+    return {"ops": len(b.program.ops), "arch": "engine", "engine": asdict(engine)}
+
+
+def render(b: Build) -> Facts:
+    """Program to the Vitis HLS project."""
+    from hlsgen.render import ProjectFacts, render
+
+    height, width = b.options.imgsz
+    facts = ProjectFacts(str(b.loaded.name), b.target.vivado, b.target.clock.default_mhz, f"{height}x{width}")
+    render(b.program, b.folder, facts)
+    return {"clock_mhz": facts.clock_mhz, "part": facts.part}
+
+
+def csim(b: Build) -> Facts:
+    """The project compiled and run on the picture, every op's output compared with the reference, integer for integer."""
+    from hlsgen.csim import simulate, write_data
+    from hlsgen.report.collect import csim_facts
+
+    program, data = b.program, b.folder / "data"
+    write_data(program, data, b.tensors[program.tensors[program.inputs[0]].reference], b.tensors)
+    b.simulated = simulate(b.folder, program, data, b.options.strict)
+    return csim_facts(program, b.simulated)
+
+
+STAGES: dict[str, Callable[[Build], Facts]] = {
+    "load": load,
+    "quantize": quantize,
+    "export": export,
+    "import": import_,
+    "passes": passes,
+    "lower": lower,
+    "render": render,
+    "csim": csim,
+}
+WHAT: dict[str, str] = {
+    "load": "reading the network",
+    "quantize": "calibrating",
+    "export": "writing and checking the QDQ ONNX",
+    "import": "into hls4ml layers",
+    "passes": "fusing and typing",
+    "lower": "machine ops and tiles",
+    "render": "writing the project",
+    "csim": "compiling and simulating",
+}
+
+
+def run(options: BuildOptions, progress: Progress | None = None) -> Facts:
+    """The whole road, or the part of it between `start_from` and `stop_after`. The build folder appears when all is done.
+
+    Returns:
+        report.json as a dict.
+
+    Raises:
+        HlsgenError: bad input, or a folder that cannot be written; then nothing is left half written.
+    """
+    from hlsgen.report.collect import collect
+    from hlsgen.report.write import write_report
+
+    progress = progress or Quiet()
+    target = targets.find(options.part)
+    names = list(STAGES)
+    first = _order(options.start_from) if options.start_from else 0
+    last = _order(options.stop_after) if options.stop_after else len(names) - 1
+    kept = _kept(options, first) if first else []
+    with replacing(options.out, kept) as folder:
+        b = Build(folder, options, progress, target, facts=_read_facts(folder, names[:first]))
+        for name in names[first : last + 1]:
+            progress.stage(name, WHAT[name])
+            begun = time.perf_counter()
+            said = STAGES[name](b)
+            seconds = time.perf_counter() - begun
+            b.facts[name] = {**said, "stage_seconds": round(seconds, 3)}
+            progress.done(name, seconds, _headline(name, said))
+        progress.stage("report", "measuring and drawing")
+        _write_json(folder / STAMP, {"hlsgen": __version__, "last": names[last], **_recorded(options)})
+        _write_json(folder / FACTS, b.facts)
+        return write_report(folder, *collect(b))
+
+
+def opened(folder: Path, image: Path | None = None, strict: bool = False, progress: Progress | None = None) -> Build:
+    """A finished build, to simulate or compare again: on `image`, or on the build's own picture.
+
+    Raises:
+        HlsgenError: the folder is no build, or the build stopped before its project was written.
+    """
+    stamp = read_stamp(folder)
+    if stamp.get("last") not in ("render", "csim"):
+        raise HlsgenError(f"{folder} holds no project yet: it was built up to {stamp.get('last')!r}; build it to the end")
+    try:
+        height, width = (int(n) for n in stamp["imgsz"])  # type: ignore[attr-defined]
+        options = BuildOptions(
+            model=str(stamp["model"]),
+            part=str(stamp["part"]),
+            out=folder,
+            imgsz=(height, width),
+            scheme=stamp["scheme"],  # type: ignore[arg-type]
+            image=image or folder / INPUT_PICTURE,
+            strict=strict,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise HlsgenError(f"{folder / STAMP} is damaged ({error}); build again") from error
+    facts = _read_facts(folder, list(STAGES)[: _order("csim")])
+    return Build(folder, options, progress or Quiet(), targets.find(options.part), facts)
+
+
+def calibration(b: Build) -> tuple[list[Image], str]:
+    """The calibration images, letterboxed, and where they come from.
+
+    Raises:
+        HlsgenError: the folder holds no image, or there is none and the weights are not the demo's.
+    """
+    o = b.options
+    if o.calib is not None:
+        paths = _listed(o.calib, o.images)
+        return [_read(path, o.imgsz) for path in paths], str(o.calib)
+    if b.loaded.weights == "demo":
+        from hlsgen.models.demo.shapes import CALIB_SEED
+
+        return list(_generated(range(o.images), o.imgsz, CALIB_SEED)), "generated shapes (the demo's own)"
+    raise HlsgenError(
+        "calibration needs pictures like those the network will see: give --calib FOLDER (32 are enough), "
+        "or --weights demo for the bundled demo and its own"
+    )
+
+
+def picture(b: Build) -> Image:
+    """The picture that the report shows and csim simulates."""
+    o = b.options
+    if o.image is not None:
+        return _read(o.image, o.imgsz)
+    if o.calib is not None:
+        return _read(_listed(o.calib, 1)[0], o.imgsz)
+    from hlsgen.models.demo.shapes import HELDOUT_SEED
+
+    return next(_generated(range(1), o.imgsz, HELDOUT_SEED))
+
+
+def _read(path: Path, imgsz: tuple[int, int]) -> Image:
+    from hlsgen.models.images import letterbox, read_image
+
+    return letterbox(read_image(path), imgsz)
+
+
+def _listed(folder: Path, count: int) -> list[Path]:
+    from hlsgen.models.images import list_images
+
+    return list(list_images(folder))[:count]
+
+
+def _generated(indices: Iterable[int], imgsz: tuple[int, int], seed: int) -> Iterator[Image]:
+    from hlsgen.models.demo.shapes import render
+    from hlsgen.models.images import letterbox
+
+    for index in indices:
+        image, _ = render(index, max(imgsz), seed)
+        yield letterbox(image, imgsz)
+
+
+def _order(stage: str) -> int:
+    return list(STAGES).index(stage)
+
+
+def _recorded(options: BuildOptions) -> dict[str, object]:
+    names = [name for group in DECIDED_BY.values() for name in group]
+    return {name: _plain(getattr(options, name)) for name in names}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _kept(options: BuildOptions, first: int) -> list[str]:
+    """What a build that starts at stage number `first` takes over from the folder; checks that it may."""
+    names = list(STAGES)
+    stamp = read_stamp(options.out)
+    if stamp.get("last") not in names or _order(str(stamp["last"])) < first - 1:
+        raise HlsgenError(
+            f"{options.out} was built up to {stamp.get('last')!r}; to start from {names[first]!r} build it up to "
+            f"{names[first - 1]!r} first"
+        )
+    asked = _recorded(options)
+    for stage, decided in DECIDED_BY.items():
+        for name in decided:
+            if _order(stage) < first and asked[name] != stamp.get(name):
+                raise HlsgenError(
+                    f"{options.out} was built with {name} {stamp.get(name)!r}, now asked for {asked[name]!r}: "
+                    f"start from {stage!r} or give the same"
+                )
+    kept = [str(FACTS)] + [f"stages/{i + 1}-{name}" for i, name in enumerate(names[:first])]
+    return kept + (list(PROJECT) if first > _order("render") else [])
+
+
+def _read_facts(folder: Path, stages: list[str]) -> dict[str, Facts]:
+    if not stages:
+        return {}
+    try:
+        found = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        return {name: found[name] for name in stages}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise HlsgenError(f"the record of the earlier stages, {FACTS}, is damaged or missing; build from the start") from error
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _headline(stage: str, said: Facts) -> str:
+    if stage == "load":
+        return f"{said['name']}: {said['params'] / 1e6:.2f} M parameters, {said['gmacs']:.2f} GMAC an image"
+    if stage == "quantize":
+        return f"{said['images']} images from {said['source']}"
+    if stage == "export":
+        return f"model.qdq.onnx: {said['differing']:,} of {said['elements']:,} elements differ from the reference"
+    if stage in ("import", "passes"):
+        return f"{said['layers']} layers"
+    if stage == "lower":
+        return f"{said['ops']} machine ops"
+    if stage == "csim":
+        return f"{said['mismatches']:,} of {said['elements']:,} integers differ"
+    return ""

@@ -1,0 +1,303 @@
+"""The command line. Results go to stdout, everything said on the way to stderr; bad input is one sentence and exit code 2."""
+
+import contextlib
+import errno
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from hlsgen import __version__
+from hlsgen.errors import HlsgenError
+from hlsgen.quantize.spec import SCHEMES
+
+OK, MISMATCH, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+STAGE_NAMES = ("load", "quantize", "export", "import", "passes", "lower", "render", "csim")
+
+
+class ImageSize(click.ParamType):
+    """`640` or `416x640` (height x width) to (height, width)."""
+
+    name = "SIZE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        if isinstance(value, tuple):
+            return value
+        found = re.fullmatch(r"([0-9]{1,5})(?:[xX]([0-9]{1,5}))?", str(value))
+        if not found:
+            self.fail(f"expected a size such as 640 or 416x640 (height x width), got {value!r}", param, ctx)
+        height = int(found[1])
+        return height, int(found[2] or height)
+
+
+def _json_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--json", "as_json", is_flag=True, help="Print machine-readable facts to stdout, nothing else.")(
+        function
+    )
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hlsgen")
+def cli() -> None:
+    """Quantized vision networks to Vitis HLS projects for a named FPGA part, proved bit-exact by C-simulation."""
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--part", required=True, help="FPGA part or board (hlsgen targets lists them).")
+@click.option("--weights", help="Checkpoint file, or 'demo' for the bundled demo model.")
+@click.option("--imgsz", type=ImageSize(), default="640", show_default=True, help="Image size, 640 or 416x640 (HxW).")
+@click.option("--scheme", type=click.Choice(SCHEMES), default="fixed", show_default=True, help="Quantization scheme.")
+@click.option("--calib", type=click.Path(path_type=Path), help="Folder of calibration images.")
+@click.option("--images", type=int, default=32, show_default=True, help="How many of them to use.")
+@click.option("--pre-bits", type=int, default=12, show_default=True, help="Bits before an activation's table.")
+@click.option("--arch", type=click.Choice(["auto", "engine"]), default="auto", show_default=True, help="Architecture.")
+@click.option("--image", type=click.Path(path_type=Path), help="Picture to simulate and show.")
+@click.option("--strict", is_flag=True, help="C-simulate with the exact-width ap_ types (slow).")
+@click.option("--out", type=click.Path(path_type=Path), help="Build folder  [default: build/MODEL-PART]")
+@click.option("--stop-after", type=click.Choice(STAGE_NAMES), help="Stop after this stage.")
+@click.option("--start-from", type=click.Choice(STAGE_NAMES), help="Take earlier stages from the build folder.")
+@_json_option
+def build(model: str, out: Path | None, as_json: bool, **rest: Any) -> int:
+    """Compile MODEL into a Vitis HLS project and prove it by C-simulation.
+
+    MODEL is yolo (yolov8n), yolov8n|s|m|l|x, yolov5nu|su|..., a .pt of these families, or an .onnx of their operators.
+    """
+    from hlsgen.build import BuildOptions, run
+
+    folder = out or Path("build") / f"{_plain_name(Path(model).stem)}-{_plain_name(rest['part'])}"
+    with _progress() as progress:
+        report = run(BuildOptions(model=model, out=folder, **rest), progress)
+    if as_json:
+        _print_json(report)
+    else:
+        _print_verdict(report, folder)
+    return MISMATCH if report["verdict"] == "mismatch" else OK
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--image", type=click.Path(path_type=Path), help="Another picture than the build's own.")
+@click.option("--strict", is_flag=True, help="Compile with the exact-width ap_ types (slow).")
+@_json_option
+def csim(folder: Path, image: Path | None, strict: bool, as_json: bool) -> int:
+    """Compile and run the project in FOLDER, and compare every op's output with the reference."""
+    from hlsgen.build import simulate
+
+    with _progress() as progress:
+        facts = simulate(folder, image, strict, progress)
+    if as_json:
+        _print_json(facts.model_dump(mode="json"))
+    else:
+        _print_csim(facts.model_dump(mode="json"))
+    return MISMATCH if facts.mismatches else OK
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--image", type=click.Path(path_type=Path), required=True, help="The picture.")
+@click.option("--out", type=click.Path(path_type=Path), help="Where to draw  [default: FOLDER/compare]")
+@_json_option
+def compare(folder: Path, image: Path, out: Path | None, as_json: bool) -> int:
+    """Boxes of one picture by the float network, the INT8 reference and the C-simulated hardware, side by side."""
+    from hlsgen.report.compare import compare_image
+
+    with _progress() as progress:
+        facts = compare_image(folder, image, out or folder / "compare", progress)
+    if as_json:
+        _print_json(facts)
+        return MISMATCH if facts["csim"]["mismatches"] else OK
+    table = Table("source", "class", "score", "x1", "y1", "x2", "y2", box=None, pad_edge=False)
+    for source, boxes in facts["detections"].items():
+        for box in boxes:
+            table.add_row(source, escape(box["class"]), f"{box['score']:.3f}", *(f"{v:.1f}" for v in box["box"]))
+    console = Console()
+    console.print(table)
+    _print_csim(facts["csim"])
+    for path in facts["files"].values():
+        console.print(f"picture   {path}", markup=False, highlight=False, soft_wrap=True)
+    return MISMATCH if facts["csim"]["mismatches"] else OK
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Images with boxes in YOLO text format.")
+@_json_option
+def evaluate(folder: Path, data: Path, as_json: bool) -> int:
+    """Accuracy (mAP) of the INT8 reference in FOLDER on labelled images, beside the float network's."""
+    from hlsgen.evaluate import evaluate as measure
+
+    with _progress() as progress:
+        facts = measure(folder, data, progress=progress.step)
+    if as_json:
+        _print_json(facts)
+    else:
+        click.echo(
+            f"mAP50-95 {facts['map50_95']:.4f} (float {facts['fp32_map50_95']:.4f}), mAP50 {facts['map50']:.4f}, "
+            f"{facts['images']} images"
+        )
+    return OK
+
+
+@cli.command()
+@click.argument("name", required=False)
+@_json_option
+def targets(name: str | None, as_json: bool) -> int:
+    """The parts and boards a project can be made for, or everything known about one of them."""
+    from hlsgen.targets import all_targets, find
+
+    if name is not None:
+        target = find(name)
+        if as_json:
+            _print_json(target.model_dump(mode="json"))
+        else:
+            _print_target(target.model_dump(mode="json"))
+        return OK
+    everything = all_targets()
+    if as_json:
+        _print_json({key: target.model_dump(mode="json") for key, target in everything.items()})
+        return OK
+    table = Table(box=None, pad_edge=False)
+    for heading, justify in (("name", "left"), ("what", "left"), ("LUT", "right"), ("DSP", "right"), ("", "left")):
+        table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for heading in ("BRAM36", "URAM", "GB/s", "MHz"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for target in everything.values():
+        r = target.resources
+        table.add_row(
+            target.name,
+            target.title,
+            f"{r.lut:,}",
+            f"{r.dsp:,}",
+            r.dsp_kind,
+            f"{r.bram36:,}",
+            f"{r.uram:,}",
+            f"{target.bandwidth_gb_s:g}",
+            f"{target.clock.default_mhz:g}",
+        )
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    return OK
+
+
+@cli.command()
+@_json_option
+def version(as_json: bool) -> int:
+    """Versions of hlsgen and of what its results depend on."""
+    from hlsgen.report.versions import versions
+
+    found = versions()
+    if as_json:
+        _print_json(found)
+    else:
+        for key, value in found.items():
+            click.echo(f"{key:<14} {value}")
+    return OK
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit code: 0, 1 on a mismatch, 2 on bad input, 130 when interrupted."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        code = cli.main(args=arguments, prog_name="hlsgen", standalone_mode=False)
+        return code if isinstance(code, int) else OK
+    except HlsgenError as error:
+        return _fail(str(error))
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return BAD_INPUT
+    except click.UsageError as error:
+        hint = f" (see hlsgen {error.ctx.info_name} --help)" if error.ctx and error.ctx.parent else " (see hlsgen --help)"
+        return _fail(error.format_message().rstrip(".") + hint)
+    except click.ClickException as error:
+        return _fail(error.format_message())
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("hlsgen: interrupted, nothing was left half written", err=True)
+        return INTERRUPTED
+    except OSError as error:
+        if error.errno != errno.EPIPE:
+            raise
+        with contextlib.suppress(OSError):  # the reader went away; keep the interpreter's last flush quiet
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str) -> int:
+    click.echo(f"hlsgen: error: {' '.join(message.split())}", err=True)
+    return BAD_INPUT
+
+
+def _plain_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.") or "model"
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Any]:
+    """A terminal's progress on stderr; libraries that print to stdout are sent there too."""
+    from hlsgen.progress import Terminal
+
+    with contextlib.redirect_stdout(sys.stderr), Terminal(Console(stderr=True)) as terminal:
+        yield terminal
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=1, sort_keys=False))
+
+
+def _print_verdict(report: dict[str, Any], folder: Path) -> None:
+    if report["csim"] is not None:
+        _print_csim(report["csim"])
+    else:
+        click.echo(f"stopped before the C-simulation; run hlsgen build with --start-from {_next_stage(report)} to go on")
+    click.echo(f"project   {folder}")
+    click.echo(f"report    {folder / 'report.html'}")
+    for name, path in report["files"].items():
+        if name.startswith("picture_"):
+            click.echo(f"picture   {folder / path}")
+
+
+def _next_stage(report: dict[str, Any]) -> str:
+    return next(name for name in STAGE_NAMES if name not in report["stages"])
+
+
+def _print_csim(facts: dict[str, Any]) -> None:
+    size = f"{facts['elements']:,} integers in {facts['tensors']} tensors of {facts['ops']} ops ({facts['types']} types)"
+    if not facts["mismatches"]:
+        click.secho(f"EXACT     all {size} equal the INT8 reference", fg="green", bold=True)
+    else:
+        click.secho(f"MISMATCH  {facts['mismatches']:,} of {size} differ from the INT8 reference", fg="red", bold=True)
+        first = facts["first"]
+        click.echo(
+            f"          first at {first['op']} {first['index']}: expected {first['expected']}, got {first['got']}; "
+            f"{first['ops_affected']} of {facts['ops']} ops differ"
+        )
+    click.echo(
+        f"          {facts['seconds']:.2f} s simulated ({facts['gmacs_per_second']:.2f} GMAC/s), "
+        f"{facts['compile_seconds']:.1f} s to compile"
+    )
+
+
+def _print_target(target: dict[str, Any]) -> None:
+    for key, value in target.items():
+        if isinstance(value, dict):
+            click.echo(f"{key}")
+            for inner, entry in value.items():
+                click.echo(f"  {inner:<14} {entry}")
+        elif value is not None:
+            click.echo(f"{key:<16} {value}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

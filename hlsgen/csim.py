@@ -1,0 +1,117 @@
+"""C-simulation: the generated project compiled and run on this machine, every op's output held to the reference."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hlsgen.errors import HlsgenError
+from hlsgen.program.ops import Program
+
+Map = npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class CsimResult:
+    """ops: one row an op (op, elements, mismatches, index, expected, got, seconds). maps: the feature maps in DDR."""
+
+    ops: list[dict[str, Any]]
+    elements: int
+    mismatches: int
+    seconds: float
+    compile_seconds: float
+    strict: bool
+    maps: npt.NDArray[np.int8]
+
+    def first_difference(self) -> dict[str, Any] | None:
+        """The first op that differs: op, index [channel, row, column], expected, got, and how many ops differ."""
+        wrong = [row for row in self.ops if row["mismatches"]]
+        if not wrong:
+            return None
+        keys = ("op", "index", "expected", "got")
+        return {**{k: wrong[0][k] for k in keys}, "ops_affected": len(wrong)}
+
+
+def write_data(program: Program, folder: Path, image: Map, expected: Mapping[str, Map]) -> None:
+    """Write image.bin and expected.bin: int8 [C, H, W] arrays by reference name, in the engine's layout.
+
+    Raises:
+        HlsgenError: where the reference lacks a tensor that an op makes, or gives it another shape.
+    """
+    tm, beat = program.engine.tm, program.engine.beat
+    maps = np.zeros(program.fmap_beats * beat, np.int8)
+    first = program.tensors[program.inputs[0]]
+    packed = first.pack(image.astype(np.int8), tm)
+    for op in program.ops:
+        tensor = program.tensors[op.out]
+        values = expected.get(tensor.reference)
+        shape = (tensor.channels, tensor.height, tensor.width)
+        if values is None or values.shape != shape:
+            came = "nothing" if values is None else str(values.shape)
+            raise HlsgenError(f"the reference expected to give {tensor.reference} as {shape}, got {came}; quantize again")
+        begin = tensor.address * beat
+        maps[begin : begin + tensor.bytes()] = tensor.pack(values.astype(np.int8), tm)
+    maps[first.address * beat : first.address * beat + len(packed)] = packed
+    packed.tofile(folder / "image.bin")
+    maps.tofile(folder / "expected.bin")
+
+
+def compile_project(folder: Path, strict: bool = False) -> tuple[Path, float]:
+    """Compile the project's C-simulation by its own Makefile; (program, seconds).
+
+    Raises:
+        HlsgenError: no make or no C++ compiler, or the compiler's first error.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    for tool in ("make", compiler.split()[0]):
+        if shutil.which(tool) is None:
+            raise HlsgenError(f"C-simulation needs {tool}, which is not on the PATH; install it (Debian: apt install g++ make)")
+    target = "build/csim-strict" if strict else "build/csim"
+    begun = time.perf_counter()
+    done = subprocess.run(
+        ["make", "--no-print-directory", "-s", "-C", str(folder), f"CXX={compiler}", target], capture_output=True, text=True
+    )
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if "error" in line.lower()] or done.stderr.splitlines() or ["nothing"]
+        raise HlsgenError(f"the generated C++ in {folder} did not compile; {compiler} said: {lines[0].strip()[:300]}")
+    return folder / target, time.perf_counter() - begun
+
+
+def simulate(folder: Path, program: Program, data: Path, strict: bool = False) -> CsimResult:
+    """Compile and run the project on the files in `data`.
+
+    Raises:
+        HlsgenError: it did not compile, or the test bench did not run to its end.
+    """
+    binary, compile_seconds = compile_project(folder, strict)
+    with tempfile.TemporaryDirectory(prefix="hlsgen-csim-") as scratch:
+        verdict, dump = Path(scratch) / "csim.json", Path(scratch) / "maps.bin"
+        done = subprocess.run(
+            [str(binary.resolve()), str(data), "--json", str(verdict), "--dump", str(dump)], capture_output=True, text=True
+        )
+        if done.returncode not in (0, 1) or not dump.is_file():
+            said = (done.stderr or done.stdout).strip().splitlines() or [f"exit status {done.returncode}"]
+            raise HlsgenError(f"the C-simulation in {folder} did not finish: {said[-1][:300]}")
+        found = json.loads(verdict.read_text(encoding="utf-8"))
+        maps = np.fromfile(dump, np.int8)
+    if (found["mismatches"] == 0) != (done.returncode == 0) or len(found["ops"]) != len(program.ops):
+        raise HlsgenError(f"the C-simulation in {folder} contradicts itself; remove its build folder and run it again")
+    return CsimResult(
+        found["ops"], found["elements"], found["mismatches"], found["seconds"], compile_seconds, strict, maps
+    )
+
+
+def tensor_of(program: Program, maps: npt.NDArray[np.int8], name: str) -> Map:
+    """A tensor out of the simulated DDR, int8 [C, H, W]."""
+    tensor = program.tensors[name]
+    begin = tensor.address * program.engine.beat
+    return tensor.unpack(maps[begin : begin + tensor.bytes()], program.engine.tm)

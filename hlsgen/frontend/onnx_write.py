@@ -1,0 +1,249 @@
+"""The network vocabulary as ONNX: one function a kind of node, shared by the FP32 and the QDQ file.
+
+Names: fx node X is tensor X; its module's tensors are X.weight and X.bias. The bytes written are a function of the
+network alone.
+"""
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import fx, nn
+
+import hlsgen
+from hlsgen.errors import HlsgenError
+from hlsgen.models import network as vocabulary
+
+OPSET = 21  # the first with 16-bit QuantizeLinear
+IR_VERSION = 10
+
+
+class GraphWriter:
+    """The nodes and initializers of a graph being written; `unique` names are the caller's business."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+
+    def constant(self, name: str, value: npt.NDArray[Any]) -> str:
+        """Add an initializer; returns its name."""
+        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        return name
+
+    def node(self, kind: str, inputs: Sequence[str], outputs: Sequence[str], name: str, **attributes: object) -> None:
+        self.nodes.append(helper.make_node(kind, list(inputs), list(outputs), name=name, **attributes))
+
+    def float_node(self, network: fx.GraphModule, node: fx.Node, inputs: Sequence[str], out: str, parts: Sequence[str]) -> None:
+        """The float operator of one fx node.
+
+        inputs: the tensor names of `node.all_input_nodes`, for a convolution followed by its weight and bias. out: the
+        result's name. parts: for a split the names of its results, else empty.
+        """
+        x = node.name
+        if node.op == "call_module":
+            self._module(network.get_submodule(str(node.target)), x, inputs, out)
+        elif node.target is torch.add:
+            self.node("Add", inputs, [out], x)
+        elif node.target is torch.cat:
+            self.node("Concat", inputs, [out], x, axis=1)
+        elif node.target is torch.split:
+            sizes = self.constant(f"{x}.sizes", np.array(node.args[1], np.int64))
+            self.node("Split", [*inputs, sizes], parts, x, axis=1)
+        else:  # check() has held the network to the vocabulary; getitem is part of its split
+            raise HlsgenError(f"operator {node.target} at {x} cannot be written as ONNX")
+
+    def _module(self, module: nn.Module, x: str, inputs: Sequence[str], out: str) -> None:
+        if isinstance(module, nn.Conv2d):
+            self.node(
+                "Conv",
+                inputs,
+                [out],
+                x,
+                kernel_shape=list(module.kernel_size),
+                strides=list(module.stride),
+                pads=list(pair(module.padding)) * 2,
+                dilations=[1, 1],
+                group=module.groups,
+            )
+        elif isinstance(module, nn.MaxPool2d):
+            kernel, stride, padding = pair(module.kernel_size), pair(module.stride), pair(module.padding)
+            self.node(
+                "MaxPool", inputs, [out], x, kernel_shape=list(kernel), strides=list(stride), pads=list(padding) * 2, ceil_mode=0
+            )
+        elif isinstance(module, nn.Upsample):
+            scales = self.constant(f"{x}.scales", np.array([1, 1, *upsampling(module)], np.float32))
+            self.node(
+                "Resize",
+                [inputs[0], "", scales],
+                [out],
+                x,
+                mode="nearest",
+                coordinate_transformation_mode="asymmetric",
+                nearest_mode="floor",
+            )
+        elif isinstance(module, nn.SiLU):
+            self.node("Sigmoid", inputs, [f"{x}.sigmoid"], f"{x}.sigmoid")
+            self.node("Mul", [inputs[0], f"{x}.sigmoid"], [out], x)
+        elif isinstance(module, nn.LeakyReLU):
+            self.node("LeakyRelu", inputs, [out], x, alpha=float(module.negative_slope))
+        elif isinstance(module, nn.GELU):
+            self.node("Gelu", inputs, [out], x, approximate=module.approximate)
+        else:
+            kinds: dict[type[nn.Module], str] = {nn.ReLU: "Relu", nn.Sigmoid: "Sigmoid", nn.Hardswish: "HardSwish"}
+            self.node(kinds[type(module)], inputs, [out], x)
+
+    def model(
+        self, name: str, image: tuple[str, tuple[int, int, int]], outputs: Mapping[str, tuple[int, int, int]], metadata: dict[str, str]
+    ) -> onnx.ModelProto:
+        """The finished model: one float32 image [1, C, H, W] in, float32 maps [1, C, H, W] out."""
+        graph = helper.make_graph(
+            self.nodes,
+            name,
+            [helper.make_tensor_value_info(image[0], TensorProto.FLOAT, [1, *image[1]])],
+            [helper.make_tensor_value_info(o, TensorProto.FLOAT, [1, *s]) for o, s in outputs.items()],
+            self.initializers,
+        )
+        made = helper.make_model(
+            graph,
+            ir_version=IR_VERSION,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            producer_name="hlsgen",
+            producer_version=hlsgen.__version__,
+        )
+        helper.set_model_props(made, metadata)
+        return made
+
+
+def pair(value: int | Sequence[int]) -> tuple[int, int]:
+    """torch's int-or-pair as (vertical, horizontal)."""
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+def upsampling(module: nn.Upsample) -> tuple[int, int]:
+    """An upsampling's whole factors (vertical, horizontal).
+
+    Raises:
+        HlsgenError: it is not nearest by whole factors.
+    """
+    factor = module.scale_factor
+    values = tuple(factor) if isinstance(factor, tuple | list) else (factor, factor)
+    if module.mode != "nearest" or len(values) != 2 or any(v is None or v != int(v) or v < 1 for v in values):
+        raise HlsgenError(f"expected nearest upsampling by a whole factor, got mode {module.mode}, factor {factor}")
+    return int(values[0]), int(values[1])
+
+
+def shapes(network: fx.GraphModule, shape: tuple[int, int, int]) -> dict[str, tuple[int, int, int]]:
+    """Every tensor's (C, H, W) by fx node name, for an image of `shape`; a split has none, its getitems have.
+
+    Raises:
+        HlsgenError: channel counts or sizes that do not fit together (naming the node), or a map without pixels.
+    """
+    known: dict[str, tuple[int, int, int]] = {}
+    for node in network.graph.nodes:
+        if node.op == "placeholder":
+            known[node.name] = shape
+        elif node.op != "output" and node.target is not torch.split:
+            known[node.name] = _shape(network, node, known)
+            if min(known[node.name]) < 1:
+                raise HlsgenError(f"an image of {shape[1]}x{shape[2]} is too small: nothing is left of it at {node.name}")
+    return known
+
+
+def _shape(network: fx.GraphModule, node: fx.Node, known: Mapping[str, tuple[int, int, int]]) -> tuple[int, int, int]:
+    if node.target is operator.getitem:
+        split: Any = node.args[0]
+        sizes, (c, h, w) = split.args[1], known[split.args[0].name]
+        if sum(sizes) != c:
+            raise HlsgenError(f"split {split.name} expects {sum(sizes)} channels, got {c}")
+        index: Any = node.args[1]
+        return sizes[index], h, w
+    inputs = [known[n.name] for n in (node.args[0] if node.target is torch.cat else node.args) if isinstance(n, fx.Node)]  # type: ignore[union-attr]
+    c, h, w = inputs[0]
+    if node.target is torch.cat:
+        if any(i[1:] != (h, w) for i in inputs):
+            raise HlsgenError(f"cat {node.name} expects maps of one size, got {inputs}; is the image's size a multiple of the stride?")
+        return sum(i[0] for i in inputs), h, w
+    if node.target is torch.add:
+        if len(inputs) != 2 or inputs[0] != inputs[1]:
+            raise HlsgenError(f"add {node.name} expects two maps of one shape, got {inputs}")
+        return c, h, w
+    module = network.get_submodule(str(node.target))
+    if isinstance(module, nn.Conv2d):
+        if c != module.in_channels:
+            raise HlsgenError(f"convolution {node.name} expects {module.in_channels} channels, got {c}")
+        c = module.out_channels
+    if isinstance(module, nn.Conv2d | nn.MaxPool2d):
+        (kh, kw), (sh, sw), (ph, pw) = pair(module.kernel_size), pair(module.stride), pair(module.padding)  # type: ignore[arg-type]
+        return c, (h + 2 * ph - kh) // sh + 1, (w + 2 * pw - kw) // sw + 1
+    if isinstance(module, nn.Upsample):
+        fy, fx_ = upsampling(module)
+        return c, h * fy, w * fx_
+    return c, h, w
+
+
+def image_node(network: fx.GraphModule) -> fx.Node:
+    """The network's one placeholder."""
+    return next(node for node in network.graph.nodes if node.op == "placeholder")
+
+
+def output_nodes(network: fx.GraphModule) -> list[fx.Node]:
+    """The network's output tensors in order."""
+    return list(network.graph.output_node().all_input_nodes)
+
+
+def split_parts(node: fx.Node, name_of: Callable[[fx.Node], str]) -> list[str]:
+    """The names of a split's results; a result that nothing reads is called X.unused<i>."""
+    users = {int(user.args[1]): user for user in node.users}  # type: ignore[arg-type]
+    sizes: Any = node.args[1]
+    return [name_of(users[i]) if i in users else f"{node.name}.unused{i}" for i in range(len(sizes))]
+
+
+def write_fp32(network: fx.GraphModule, shape: tuple[int, int, int], path: str | Path, name: str) -> None:
+    """Write the float network as an FP32 ONNX file for an image of `shape` (C, H, W).
+
+    Raises:
+        HlsgenError: a node outside the vocabulary, shapes that do not fit, or the file cannot be written.
+    """
+    vocabulary.check(network)
+    known = shapes(network, shape)
+    writer = GraphWriter()
+    for node in network.graph.nodes:
+        if node.op in ("placeholder", "output") or node.target is operator.getitem:
+            continue
+        inputs = [n.name for n in input_nodes(node)]
+        module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, nn.Conv2d):
+            if module.bias is None:
+                raise HlsgenError(f"convolution {node.name} has no bias; the network's vocabulary expects one")
+            inputs.append(writer.constant(f"{node.name}.weight", module.weight.detach().numpy()))
+            inputs.append(writer.constant(f"{node.name}.bias", module.bias.detach().numpy()))
+        parts = split_parts(node, lambda n: n.name) if node.target is torch.split else []
+        writer.float_node(network, node, inputs, node.name, parts)
+    outputs = {n.name: known[n.name] for n in output_nodes(network)}
+    save(writer.model(name, (image_node(network).name, shape), outputs, {}), path)
+
+
+def input_nodes(node: fx.Node) -> list[fx.Node]:
+    """A node's input tensors in argument order, repeated where it reads one twice."""
+    first = node.args[0]
+    listed = first if isinstance(first, list | tuple) else node.args
+    return [n for n in listed if isinstance(n, fx.Node)]
+
+
+def save(model: onnx.ModelProto, path: str | Path) -> None:
+    """Check a model and write it deterministically.
+
+    Raises:
+        HlsgenError: the file cannot be written.
+    """
+    onnx.checker.check_model(model, full_check=True)
+    try:
+        Path(path).write_bytes(model.SerializeToString(deterministic=True))
+    except OSError as error:
+        raise HlsgenError(f"{path}: cannot be written ({error.strerror or error}); choose another output folder") from error

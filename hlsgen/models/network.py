@@ -1,0 +1,62 @@
+"""The float network: a `torch.fx.GraphModule` in a small vocabulary that every later stage understands.
+
+Nodes (the fx node's name names its output tensor everywhere: ONNX, hls4ml, Program, reports):
+
+- one `placeholder`: the image, float32 [N, C, H, W], values 0..1
+- `call_module`: `nn.Conv2d` (bias present, batch norm folded in, zero padding, dilation 1, any groups), `nn.SiLU`,
+  `nn.ReLU`, `nn.LeakyReLU`, `nn.Sigmoid`, `nn.Hardswish`, `nn.GELU`, `nn.MaxPool2d` (dilation 1, floor mode),
+  `nn.Upsample` (nearest, integer factor). Each module is called once (no sharing).
+- `call_function`: `torch.add(a, b)`; `torch.cat([a, b, ...], 1)`; `torch.split(x, [sizes], 1)` with
+  `operator.getitem(split, i)`
+- `output`: a flat tuple of tensors (for YOLO the raw head maps: box and class map a level, P3 first)
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from hlsgen.errors import HlsgenError
+
+ACTIVATIONS: dict[type[nn.Module], str] = {
+    nn.SiLU: "silu",
+    nn.ReLU: "relu",
+    nn.LeakyReLU: "leaky_relu",
+    nn.Sigmoid: "sigmoid",
+    nn.Hardswish: "hardswish",
+    nn.GELU: "gelu",
+}
+MODULES: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.MaxPool2d, nn.Upsample, *ACTIVATIONS)
+FUNCTIONS: tuple[Callable[..., Any], ...] = (torch.add, torch.cat, torch.split, operator.getitem)
+
+
+def activation_kind(module: nn.Module) -> tuple[str, float] | None:
+    """The activation's name and its parameter (LeakyReLU's slope, else 0.0), or None where `module` is none."""
+    kind = ACTIVATIONS.get(type(module))
+    if kind is None:
+        return None
+    return kind, float(module.negative_slope) if isinstance(module, nn.LeakyReLU) else 0.0
+
+
+def check(network: fx.GraphModule) -> None:
+    """Hold a network to the vocabulary above.
+
+    Raises:
+        HlsgenError: naming the first node outside it, what it is, and what is supported.
+    """
+    seen: set[str] = set()
+    supported = ", ".join([c.__name__ for c in MODULES] + ["add", "cat", "split"])
+    for node in network.graph.nodes:
+        if node.op in ("placeholder", "output"):
+            continue
+        if node.op == "call_module":
+            module = network.get_submodule(str(node.target))
+            if type(module) not in MODULES:
+                raise HlsgenError(f"operator {type(module).__name__} at {node.name} is not supported; supported are {supported}")
+            if node.target in seen:
+                raise HlsgenError(f"module {node.target} is called twice (at {node.name}); give each call its own module")
+            seen.add(str(node.target))
+        elif node.op != "call_function" or node.target not in FUNCTIONS:
+            raise HlsgenError(f"operator {node.target} at {node.name} is not supported; supported are {supported}")

@@ -1,0 +1,1 @@
+"""The Program: machine ops on tiles, its arithmetic, its golden model and its encoding."""

@@ -1,0 +1,283 @@
+"""From a Program to what the engine reads: instructions, sources, and the bytes of tables, parameters and weights."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hlsgen.errors import HlsgenError
+from hlsgen.program.groups import BlockGroups, block_groups
+from hlsgen.program.ops import EngineConfig, Op, Program
+from hlsgen.program.tiling import _patch
+
+PARAMETER_BYTES = 8  # a channel's bias, multiplier and shift
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Widths and loop bounds proved from the Program (bits are signed widths)."""
+
+    acc_bits: int
+    biased_bits: int
+    scaled_bits: int
+    add_bits: int
+    pre_bits: int
+    table_size: int
+    channels: int
+    tiles: int
+    blocks: int
+    sources: int
+    rows: int
+    burst: int
+    weight_beats: int
+    steps: int
+    step_cycles: int
+    parameter_beats: int
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """instructions: one mapping of `op_t` fields an op; sources: `source_t` fields; weights: int8 bytes in DDR."""
+
+    instructions: tuple[dict[str, int], ...]
+    sources: tuple[dict[str, int], ...]
+    weights: npt.NDArray[np.int8]
+    bounds: Bounds
+
+
+def op_groups(op: Op, program: Program) -> BlockGroups:
+    """How the op's input blocks feed its output blocks."""
+    lanes, tm = program.tensors[op.out].lanes, program.engine.tm
+    if op.weights is None:
+        return block_groups(op.lanes, lanes, 1, 1, tm)
+    return block_groups(op.lanes, lanes, op.weights.shape[1], len(op.weights) // op.groups, tm)
+
+
+def halves_of_last(op: Op, groups: BlockGroups, engine: EngineConfig) -> int:
+    """TN-wide passes that cover the lanes in use of every group's last input block."""
+    tm = engine.tm
+    used = 1
+    for g in range(groups.count):
+        last = op.lanes[((g + 1) * groups.inputs - 1) * tm : (g + 1) * groups.inputs * tm]
+        used = max([used] + [i + 1 for i, c in enumerate(last) if c >= 0])
+    return -(-used // engine.tn)
+
+
+def encode(program: Program) -> Encoded:
+    """Encode every op; raises HlsgenError where a sum may exceed 32 bits."""
+    engine = program.engine
+    instructions: list[dict[str, int]] = []
+    sources: list[dict[str, int]] = []
+    table_bits = max([op.requant.out.bits for op in program.ops if op.table is not None], default=0)
+    table_size = max(1 << table_bits, engine.beat) if table_bits else engine.beat
+    pieces: list[npt.NDArray[np.int8]] = []
+    beat = 0
+    for op in program.ops:
+        groups = op_groups(op, program)
+        parameters = parameter_bytes(op, program, table_size)
+        weights = weight_bytes(op, program, groups)
+        fields = instruction(op, program, groups)
+        fields["first_source"] = len(sources)
+        fields["parameters"] = beat
+        fields["weights"] = beat + len(parameters) // engine.beat
+        beat += (len(parameters) + len(weights)) // engine.beat
+        pieces += [parameters, weights]
+        instructions.append(fields)
+        sources += source_table(op, program)
+    data = np.concatenate(pieces) if pieces else np.zeros(0, np.int8)
+    return Encoded(tuple(instructions), tuple(sources), data, _bounds(program, instructions, sources, table_size))
+
+
+def instruction(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]:
+    """The op's `op_t` fields, without the addresses that the encoding assigns."""
+    engine, out = program.engine, program.tensors[op.out]
+    convolves, add = op.weights is not None, op.addition
+    tiles_m = groups.count * -(-groups.outputs // op.tile.blocks)
+    residual = -1
+    if op.residual is not None:
+        other = program.tensors[op.residual.tensor]
+        residual = other.address + op.residual.first_block * _plane(program, op.residual.tensor)
+    return {
+        "kind": 0 if convolves else 1,
+        "first_source": 0,
+        "in_h": op.in_size[0],
+        "in_w": op.in_size[1],
+        "out_h": out.height,
+        "out_w": out.width,
+        "kernel_h": op.window.kernel[0],
+        "kernel_w": op.window.kernel[1],
+        "stride_h": op.window.stride[0],
+        "stride_w": op.window.stride[1],
+        "pad_top": op.window.pad[0],
+        "pad_left": op.window.pad[1],
+        "pad_value": op.in_quant.zero_point if convolves else -128,
+        "halves": halves_of_last(op, groups, engine) if convolves else 1,
+        "in_blocks": groups.inputs,
+        "group_tiles": tiles_m // groups.count,
+        "group_step": groups.inputs if groups.count > 1 else 0,
+        "tile_h": op.tile.rows,
+        "tile_w": op.tile.cols,
+        "tile_m": op.tile.blocks,
+        "tiles_y": -(-out.height // op.tile.rows),
+        "tiles_x": -(-out.width // op.tile.cols),
+        "tiles_m": tiles_m,
+        "parameters": 0,
+        "weights": 0,
+        "channels": len(out.lanes),
+        "table": int(op.table is not None),
+        "pre_low": op.requant.out.low,
+        "pre_high": op.requant.out.high,
+        "zero_point": op.requant.out.zero_point,
+        "residual": residual,
+        "a_multiplier": add.a_multiplier if add else 0,
+        "b_multiplier": add.b_multiplier if add else 0,
+        "add_offset": add.offset if add else 0,
+        "add_shift": add.shift if add else 0,
+        "add_zero_point": add.out.zero_point if add else 0,
+        "out": out.address,
+    }
+
+
+def _plane(program: Program, tensor: str) -> int:
+    t = program.tensors[tensor]
+    return t.height * t.width * program.engine.tm // program.engine.beat
+
+
+def source_table(op: Op, program: Program) -> list[dict[str, int]]:
+    """The op's `source_t` entries."""
+    rows, end = [], 0
+    for source in op.sources:
+        tensor, plane = program.tensors[source.tensor], _plane(program, source.tensor)
+        end += source.blocks
+        base = tensor.address + source.first_block * plane
+        rows.append({"base": base, "plane": plane, "width": tensor.width, "upsample": source.upsample, "end": end})
+    return rows
+
+
+def parameter_bytes(op: Op, program: Program, table_size: int) -> npt.NDArray[np.int8]:
+    """The activation table (where there is one) and eight bytes a physical output channel; int8."""
+    lanes = np.array(program.tensors[op.out].lanes)
+    words = np.zeros((len(lanes), 2), np.uint32)
+    used = lanes >= 0
+    if op.bias is not None:
+        words[used, 0] = op.bias[lanes[used]].astype(np.uint32)
+    if op.requant.scheme == "native":
+        words[used, 1] = op.requant.multiplier.astype(np.float32).view(np.uint32)[lanes[used]]
+    else:
+        packed = op.requant.multiplier.astype(np.uint32) | op.requant.shift.astype(np.uint32) << 24
+        words[used, 1] = packed[lanes[used]]
+    data = words.astype("<u4").view(np.int8).reshape(-1)
+    if op.table is None:
+        return data
+    return np.concatenate([op.table, np.zeros(table_size - len(op.table), np.int8), data])
+
+
+def weight_bytes(op: Op, program: Program, groups: BlockGroups) -> npt.NDArray[np.int8]:
+    """The weights in the order of the MAC process, int8.
+
+    [channel tile][input block][output block of the tile][half][ky][kx][TN][TM]
+    """
+    if op.weights is None:
+        return np.zeros(0, np.int8)
+    engine, out_lanes = program.engine, np.array(program.tensors[op.out].lanes)
+    tm, tn = engine.tm, engine.tn
+    physical = _physical_weights(op, out_lanes)
+    last_halves = halves_of_last(op, groups, engine)
+    pieces = []
+    for g in range(groups.count):
+        for first in range(0, groups.outputs, op.tile.blocks):
+            for c in range(groups.inputs):
+                cb = g * groups.inputs + c
+                halves = last_halves if c == groups.inputs - 1 else tm // tn
+                for b in range(first, min(first + op.tile.blocks, groups.outputs)):
+                    ob = g * groups.outputs + b
+                    block = physical[ob * tm : (ob + 1) * tm, cb * tm : cb * tm + halves * tn]
+                    # [TM, halves * TN, KH, KW] to [half, KH, KW, TN, TM]
+                    kh, kw = block.shape[2:]
+                    pieces.append(block.reshape(tm, halves, tn, kh, kw).transpose(1, 3, 4, 2, 0).reshape(-1))
+    return np.concatenate(pieces)
+
+
+def _physical_weights(op: Op, out_lanes: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
+    """Weights between physical lanes, int8 [out lanes, in lanes, KH, KW], zero where nothing is connected."""
+    assert op.weights is not None
+    o, per_group, kh, kw = op.weights.shape
+    dense = op.weights
+    if op.groups > 1:
+        dense = np.zeros((o, per_group * op.groups, kh, kw), np.int8)
+        step = o // op.groups
+        for g in range(op.groups):
+            rows, cols = slice(g * step, (g + 1) * step), slice(g * per_group, (g + 1) * per_group)
+            dense[rows, cols] = op.weights[rows]
+    in_lanes = np.array(op.lanes)
+    padded = np.zeros((o + 1, dense.shape[1] + 1, kh, kw), np.int8)
+    padded[:o, : dense.shape[1]] = dense
+    return padded[np.where(out_lanes >= 0, out_lanes, o)][:, np.where(in_lanes >= 0, in_lanes, dense.shape[1])]
+
+
+def signed_bits(bound: int) -> int:
+    """Bits of a two's complement integer that holds -bound .. bound."""
+    return bound.bit_length() + 1
+
+
+def _bounds(
+    program: Program, instructions: list[dict[str, int]], sources: list[dict[str, int]], table_size: int
+) -> Bounds:
+    engine = program.engine
+    acc = biased = add = 128
+    shift = 1
+    for op in program.ops:
+        if op.weights is not None:
+            assert op.bias is not None
+            sums = np.abs(op.weights.astype(np.int64)).sum(axis=(1, 2, 3)) * 128
+            acc = max(acc, int(sums.max()))
+            biased = max(biased, int((sums + np.abs(op.bias.astype(np.int64))).max()))
+            if signed_bits(biased) > 32:
+                raise HlsgenError(f"sums of {op.name} need {signed_bits(biased)} bits, 32 are there; its bias is out of range")
+        shift = max(shift, int(op.requant.shift.max()))
+        if op.addition is not None:
+            a = op.addition
+            total = 128 * (a.a_multiplier + a.b_multiplier) + abs(a.offset) + (1 << max(a.shift - 1, 0))
+            add = max(add, total, 1 << a.shift)
+    multiplier_bits = 18 if program.scheme == "affine" else 0
+    rows = [i["tile_h"] for i in instructions]
+    patches = [_patch(op.window, op.tile) for op in program.ops]
+    steps = [i["tiles_y"] * i["tiles_x"] * i["tiles_m"] * i["in_blocks"] + 1 for i in instructions]
+    block_beats = engine.tm // engine.beat
+    return Bounds(
+        acc_bits=signed_bits(acc),
+        biased_bits=signed_bits(biased),
+        scaled_bits=max(signed_bits(biased) + multiplier_bits, shift + 1) + 1,
+        add_bits=signed_bits(add) + 1,
+        pre_bits=max([op.requant.out.bits for op in program.ops], default=8),
+        table_size=table_size,
+        channels=max(i["channels"] for i in instructions),
+        tiles=max(i["tiles_y"] * i["tiles_x"] * i["tiles_m"] for i in instructions),
+        blocks=max([i["tile_m"] for i in instructions] + [s["end"] for s in sources]),
+        sources=max(len(op.sources) for op in program.ops),
+        rows=max(rows + [p[0] for p in patches]),
+        burst=max(p[0] * p[1] * block_beats for p in patches),
+        weight_beats=max(1, len(sources), _largest_weights(program)),
+        steps=max(steps),
+        step_cycles=_largest_step(program, patches),
+        parameter_beats=max((table_size + i["channels"] * PARAMETER_BYTES) // engine.beat for i in instructions),
+    )
+
+
+def _largest_weights(program: Program) -> int:
+    tm, beat = program.engine.tm, program.engine.beat
+    sizes = [
+        len(op.lanes) * len(program.tensors[op.out].lanes) * op.window.kernel[0] * op.window.kernel[1] // beat
+        for op in program.ops
+        if op.weights is not None
+    ]
+    return max(sizes, default=tm)
+
+
+def _largest_step(program: Program, patches: list[tuple[int, int]]) -> int:
+    engine, largest = program.engine, 1
+    for op, patch in zip(program.ops, patches, strict=True):
+        groups = max(-(-op.tile.rows * op.tile.cols // engine.tp), engine.pass_min)
+        passes = op.tile.blocks * (engine.tm // engine.tn) * op.window.kernel[0] * op.window.kernel[1]
+        largest = max(largest, passes * groups, patch[0] * patch[1] * engine.tm // engine.beat)
+    return largest

@@ -1,0 +1,99 @@
+"""The golden model: docs/arithmetic.md in numpy, op by op on the Program, independent of PyTorch and of the C++."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from hlsgen.program.arithmetic import Ints, add, requantize
+from hlsgen.program.ops import Op, Program, Source, fold_pixels
+
+Map = npt.NDArray[np.int8]
+
+
+def run(program: Program, image: Map) -> dict[str, Map]:
+    """Every tensor of the Program, [C, H, W] int8 in logical channels, for an image [C, H, W] int8."""
+    return dict(steps(program, image))
+
+
+def steps(program: Program, image: Map) -> Iterator[tuple[str, Map]]:
+    """The tensors in the order in which the ops make them, the (folded) image first."""
+    tensors: dict[str, Map] = {}
+    first = program.tensors[program.inputs[0]]
+    tensors[first.name] = fold_pixels(image, first.fold) if first.fold > 1 else image
+    yield first.name, tensors[first.name]
+    for op in program.ops:
+        tensors[op.out] = execute(op, program, tensors.__getitem__)
+        yield op.out, tensors[op.out]
+
+
+def execute(op: Op, program: Program, value: Callable[[str], Map]) -> Map:
+    """One op on the tensors that `value` returns; int8 [C, H, W]."""
+    out = program.tensors[op.out]
+    x = gather(op, program, value)
+    if op.weights is None:
+        acc = maximum(x, op, (out.height, out.width))
+    else:
+        acc = convolve(x, op, (out.height, out.width))
+        assert op.bias is not None
+        acc += op.bias.astype(np.int64)[:, None, None]
+    y = requantize(acc, op.requant)
+    if op.table is not None:
+        y = op.table[y - op.requant.out.low].astype(np.int64)
+    if op.addition is not None:
+        assert op.residual is not None
+        other = physical(op.residual, program, value)[out.lane_of()]
+        y = add(y, other.astype(np.int64), op.addition)
+    return y.astype(np.int8)
+
+
+def gather(op: Op, program: Program, value: Callable[[str], Map]) -> Map:
+    """The op's input in logical channels: sources upsampled and concatenated; int8 [C, H, W]."""
+    lanes = np.concatenate([physical(source, program, value) for source in op.sources])
+    where = np.zeros(max(op.lanes) + 1, np.int64)
+    for lane, channel in enumerate(op.lanes):
+        if channel >= 0:
+            where[channel] = lane
+    return np.ascontiguousarray(lanes[where])
+
+
+def physical(source: Source, program: Program, value: Callable[[str], Map]) -> Map:
+    """The lanes of a source, upsampled; int8 [blocks * TM, H, W], 0 where a lane holds no channel."""
+    tm = program.engine.tm
+    lanes = np.array(program.tensors[source.tensor].lanes[source.first_block * tm : (source.first_block + source.blocks) * tm])
+    part = np.where((lanes >= 0)[:, None, None], value(source.tensor)[lanes], np.int8(0)).astype(np.int8)
+    return np.repeat(np.repeat(part, 1 << source.upsample, axis=1), 1 << source.upsample, axis=2)
+
+
+def _windows(x: Map, op: Op, size: tuple[int, int], fill: int) -> npt.NDArray[np.int8]:
+    """[C, KH, KW, OH, OW] view of the padded input."""
+    (kh, kw), (sh, sw), (top, left) = op.window.kernel, op.window.stride, op.window.pad
+    bottom = max((size[0] - 1) * sh + kh - top - x.shape[1], 0)
+    right = max((size[1] - 1) * sw + kw - left - x.shape[2], 0)
+    padded = np.pad(x, ((0, 0), (top, bottom), (left, right)), constant_values=fill)
+    view = np.lib.stride_tricks.sliding_window_view(padded, (kh, kw), axis=(1, 2))
+    view = view[:, : (size[0] - 1) * sh + 1 : sh, : (size[1] - 1) * sw + 1 : sw]
+    return np.asarray(view.transpose(0, 3, 4, 1, 2))
+
+
+def convolve(x: Map, op: Op, size: tuple[int, int]) -> Ints:
+    """Exact sums, int64 [O, OH, OW]; padding holds the input's zero point."""
+    assert op.weights is not None
+    o, per_group, kh, kw = op.weights.shape
+    columns = _windows(x, op, size, op.in_quant.zero_point)
+    out = np.empty((o, size[0] * size[1]), np.int64)
+    step = o // op.groups
+    for g in range(op.groups):
+        w = op.weights[g * step : (g + 1) * step].reshape(step, -1)
+        c = columns[g * per_group : (g + 1) * per_group].reshape(per_group * kh * kw, -1)
+        # float32 sums of integers are exact below 2**24 in any order; else float64 (below 2**53).
+        exact32 = int(np.abs(w.astype(np.int64)).sum(axis=1).max()) * 128 < 1 << 24
+        kind = np.float32 if exact32 else np.float64
+        out[g * step : (g + 1) * step] = (w.astype(kind) @ c.astype(kind)).astype(np.int64)
+    return out.reshape(o, *size)
+
+
+def maximum(x: Map, op: Op, size: tuple[int, int]) -> Ints:
+    """Largest element of each window, int64 [C, OH, OW]; padding never wins."""
+    return _windows(x, op, size, -128).max(axis=(1, 2)).astype(np.int64)
+

@@ -1,0 +1,371 @@
+"""Lowering: the fused hls4ml ModelGraph to a Program.
+
+1. Split, Concatenate and Resize become views (`hlsgen.program.views`): addresses, not work.
+2. Conv2D becomes a convolution with its table and residual addition; Pooling2D a max pool; a lone Activation or Merge
+   an elementwise op.
+3. An image that only a strided convolution of few channels reads is folded, pixels into channels, where that takes
+   fewer passes of the MAC array (exact: the same products, rearranged).
+4. A view that an op cannot address (channels cut inside a block) or that is a network output is copied by an op.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hlsgen.backend.layers import scheme_of
+from hlsgen.errors import HlsgenError
+from hlsgen.program.arithmetic import Requant, activation_table, addition, conv_requant
+from hlsgen.program.groups import block_groups
+from hlsgen.program.ops import EngineConfig, Op, Program, Source, Tensor, Window
+from hlsgen.program.tiling import choose_tile
+from hlsgen.program.views import View, channel_slice, concatenated, padded_lanes, upsampled, whole
+from hlsgen.quantize.spec import ConvQ, Scheme, TensorQ
+
+
+def lower(graph: Any, engine: EngineConfig) -> Program:
+    """Lower a ModelGraph that has been through the flow `hlsgen:passes`.
+
+    Raises:
+        HlsgenError: where a layer has no machine op, or an op does not fit the engine's buffers.
+    """
+    builder = _Builder(graph, engine)
+    for node in graph.get_layers():
+        builder.node(node)
+    return builder.finish()
+
+
+class _Builder:
+    def __init__(self, graph: Any, engine: EngineConfig) -> None:
+        self.graph = graph
+        self.engine = engine
+        self.scheme: Scheme = scheme_of(graph)
+        self.nodes = list(graph.get_layers())
+        self.views: dict[str, View] = {}
+        self.tensors: dict[str, Tensor] = {}
+        self.ops: list[Op] = []
+        self.inputs: list[str] = []
+        self.image = (0, 0, 0)
+        self.next_beat = 0
+        self.cuts = self._cuts()
+
+    def _cuts(self) -> dict[str, set[int]]:
+        """Where the channels of a tensor are cut by splits: its blocks begin there."""
+        cuts: dict[str, set[int]] = {}
+        for node in self.nodes:
+            if class_of(node) == "HlsgenSplit":
+                sizes = [int(size) for size in node.get_attr("sizes")]
+                cuts.setdefault(node.inputs[0], set()).update(int(v) for v in np.cumsum(sizes)[:-1])
+        return cuts
+
+    def tensor(self, name: str, lanes: tuple[int, ...], size: tuple[int, int], quant: TensorQ, **more: Any) -> Tensor:
+        channels = max(lanes) + 1
+        made = Tensor(name, channels, *size, quant, lanes, self.next_beat, more.pop("reference", name), **more)
+        self.next_beat += made.bytes() // self.engine.beat
+        self.tensors[name] = made
+        self.views[made.reference] = whole(made, self.engine.tm)
+        return made
+
+    # ---- one method a layer class ------------------------------------------------------------------------------
+
+    def node(self, node: Any) -> None:
+        kind = class_of(node)
+        methods: dict[str, Callable[[Any], None]] = {
+            "Input": self._input,
+            "Conv2D": self._conv2d,
+            "MaxPooling2D": self._max_pool,
+            "Activation": self._activation,
+            "Merge": self._add,
+            "HlsgenConcatenate": self._concatenate,
+            "UpSampling2D": self._resize,
+            "HlsgenSplit": self._split,
+        }
+        if kind not in methods:
+            raise HlsgenError(f"layer {node.name} of class {kind} has no machine op; supported are {', '.join(methods)}")
+        methods[kind](node)
+
+    def _input(self, node: Any) -> None:
+        c, h, w = (int(v) for v in node.get_output_variable().shape)
+        name, quant = node.outputs[0], node.get_attr("quant")[node.outputs[0]]
+        self.image = (c, h, w)
+        fold = self._fold_of(name, (c, h, w))
+        lanes = padded_lanes(c * fold * fold, frozenset(), self.engine.tm)
+        self.tensor(name, lanes, (h // fold, w // fold), quant, fold=fold)
+        self.inputs.append(name)
+
+    def _fold_of(self, name: str, shape: tuple[int, int, int]) -> int:
+        """2 where folding 2 x 2 pixels into channels takes fewer passes of the MAC array (rule 3), else 1."""
+        users = [n for n in self.nodes if name in n.inputs]
+        if len(users) != 1 or class_of(users[0]) != "Conv2D" or users[0].get_attr("residual") == name:
+            return 1
+        window, groups = window_of(users[0]), int(users[0].get_attr("groups") or 1)
+        c, h, w = shape
+        if groups != 1 or any(s % 2 for s in window.stride) or h % 2 or w % 2 or name in self.graph_outputs():
+            return 1
+        tn = self.engine.tn
+        folded = fold_window(window)
+        plain_passes = window.kernel[0] * window.kernel[1] * -(-c // tn)
+        folded_passes = folded.kernel[0] * folded.kernel[1] * -(-4 * c // tn)
+        return 2 if folded_passes < plain_passes else 1
+
+    def graph_outputs(self) -> list[str]:
+        return [str(name) for name in self.graph.outputs]
+
+    def _conv2d(self, node: Any) -> None:
+        x = self.views[node.inputs[0]]
+        conv, window, groups = conv_of(node), window_of(node), int(node.get_attr("groups") or 1)
+        out_name = node.outputs[0]
+        out_quant: TensorQ = node.get_attr("quant")[out_name]
+        size = output_size(node)
+        weights = conv.weight
+        source = self.tensors[x.sources[0].tensor]
+        if source.fold > 1:
+            weights, window = fold_weights(weights, window), fold_window(window)
+        kind = node.get_attr("activation")
+        residual_name = node.get_attr("residual")
+        made: TensorQ = node.get_attr("residual_quant") if residual_name else out_quant
+        pre: TensorQ = node.get_attr("pre") if kind else made
+        table = None
+        if kind:
+            table = activation_table(str(kind), float(node.get_attr("activation_parameter") or 0.0), pre, made, self.scheme)
+        residual, lanes, sum_of = None, padded_lanes(len(weights), frozenset(self.cuts.get(out_name, ())), self.engine.tm), None
+        if residual_name:
+            other = self.addressable(residual_name)
+            residual, lanes = other.sources[0], other.lanes
+            sum_of = addition(self.scheme, made, other.quant, out_quant)
+        self.emit(
+            Op(
+                out_name,
+                "convolution",
+                x.sources,
+                x.lanes,
+                (x.height, x.width),
+                x.quant,
+                out_name,
+                window,
+                groups,
+                conv_requant(self.scheme, x.quant, conv.weight_scale, pre),
+                self.no_tile,
+                weights,
+                folded_bias(conv, x.quant),
+                table,
+                residual,
+                sum_of,
+            ),
+            lanes,
+            size,
+            out_quant,
+        )
+
+    def _max_pool(self, node: Any) -> None:
+        window = Window(
+            (int(node.get_attr("pool_height")), int(node.get_attr("pool_width"))),
+            (int(node.get_attr("stride_height")), int(node.get_attr("stride_width"))),
+            (int(node.get_attr("pad_top") or 0), int(node.get_attr("pad_left") or 0)),
+        )
+        self.windowed(node.outputs[0], self.views[node.inputs[0]], window, output_size(node), "max_pool")
+
+    def _activation(self, node: Any) -> None:
+        x = self.views[node.inputs[0]]
+        quant: TensorQ = node.get_attr("quant")[node.outputs[0]]
+        kind, parameter = str(node.get_attr("activation")), float(node.get_attr("activation_parameter") or 0.0)
+        table = activation_table(kind, parameter, x.quant, quant, self.scheme)
+        self.windowed(node.outputs[0], x, Window(), (x.height, x.width), "elementwise", quant=quant, table=table)
+
+    def _add(self, node: Any) -> None:
+        a, quant = self.views[node.inputs[0]], node.get_attr("quant")[node.outputs[0]]
+        b = self.addressable(node.inputs[1], lanes=a.lanes)
+        sum_of = addition(self.scheme, a.quant, b.quant, quant)
+        self.windowed(
+            node.outputs[0], a, Window(), (a.height, a.width), "elementwise", quant=quant, residual=b.sources[0], addition=sum_of
+        )
+
+    def _concatenate(self, node: Any) -> None:
+        self.views[node.outputs[0]] = concatenated([self.views[name] for name in node.inputs])
+
+    def _resize(self, node: Any) -> None:
+        x = self.views[node.inputs[0]]
+        height, width = output_size(node)
+        factor = height // x.height
+        if factor & (factor - 1) or (height, width) != (x.height * factor, x.width * factor):
+            raise HlsgenError(
+                f"upsampling at {node.name} expects a factor of 2, 4, 8 ... in both directions, "
+                f"got {x.height}x{x.width} to {height}x{width}"
+            )
+        self.views[node.outputs[0]] = upsampled(x, factor.bit_length() - 1)
+
+    def _split(self, node: Any) -> None:
+        start = 0
+        for name in node.outputs:
+            stop = start + int(node.get_output_variable(name).shape[0])
+            view = channel_slice(self.views[node.inputs[0]], start, stop, self.engine.tm)
+            if view is None:
+                aligned = padded_lanes(self.views[node.inputs[0]].channels, frozenset(self.cuts[node.inputs[0]]), self.engine.tm)
+                self.repack(node.inputs[0], aligned)
+                view = channel_slice(self.views[node.inputs[0]], start, stop, self.engine.tm)
+                assert view is not None
+            self.views[name] = view
+            start = stop
+
+    # ---- ops ---------------------------------------------------------------------------------------------------
+
+    @property
+    def no_tile(self) -> Any:
+        return None
+
+    def emit(self, op: Op, lanes: tuple[int, ...], size: tuple[int, int], quant: TensorQ, reference: str | None = None) -> None:
+        """Give the op its tile and its output tensor."""
+        if op.weights is None:
+            groups = block_groups(op.lanes, lanes, 1, 1, self.engine.tm)
+        else:
+            per_out = len(op.weights) // op.groups
+            groups = block_groups(op.lanes, lanes, op.weights.shape[1], per_out, self.engine.tm)
+        tile = choose_tile(self.engine, op.window, size, groups, op.weights is not None, op.name)
+        self.ops.append(replace(op, tile=tile))
+        self.tensor(op.out, lanes, size, quant, reference=reference or op.out)
+
+    def windowed(
+        self,
+        name: str,
+        x: View,
+        window: Window,
+        size: tuple[int, int],
+        kind: Any,
+        quant: TensorQ | None = None,
+        reference: str | None = None,
+        **more: Any,
+    ) -> None:
+        """An op without weights: the maximum over its window, every block by itself."""
+        requant = pass_through(self.scheme, x.quant, x.channels)
+        op = Op(
+            name, kind, x.sources, x.lanes, (x.height, x.width), x.quant, name, window, 1, requant, self.no_tile, **more
+        )
+        self.emit(op, x.lanes, size, quant or x.quant, reference)
+
+    def repack(self, name: str, lanes: tuple[int, ...]) -> None:
+        """Copy a view into a tensor of its own with the given lanes: a convolution with the identity (rule 4)."""
+        x = self.views[name]
+        eye = np.eye(x.channels, dtype=np.int8)[:, :, None, None]
+        conv = ConvQ(eye, np.ones(x.channels), np.zeros(x.channels, np.int32))
+        made = self.fresh(name)
+        op = Op(
+            made,
+            "convolution",
+            x.sources,
+            x.lanes,
+            (x.height, x.width),
+            x.quant,
+            made,
+            Window(),
+            1,
+            conv_requant(self.scheme, x.quant, conv.weight_scale, x.quant),
+            self.no_tile,
+            eye,
+            folded_bias(conv, x.quant),
+        )
+        self.emit(op, lanes, (x.height, x.width), x.quant, reference=name)
+
+    def fresh(self, name: str) -> str:
+        made = f"{name}_copy"
+        while made in self.tensors:
+            made += "_"
+        return made
+
+    def addressable(self, name: str, lanes: tuple[int, ...] | None = None) -> View:
+        """The view as one source without upsampling (with the given lanes), copied where it is not."""
+        view = self.views[name]
+        if lanes is not None and view.lanes != lanes:
+            self.repack(name, lanes)
+        elif len(view.sources) != 1 or view.sources[0].upsample:
+            self.windowed(self.fresh(name), view, Window(), (view.height, view.width), "elementwise", reference=name)
+        return self.views[name]
+
+    def finish(self) -> Program:
+        outputs = []
+        for name in self.graph_outputs():
+            view = self.views[name]
+            tensor = self.tensors[view.sources[0].tensor]
+            if view.sources != whole(tensor, self.engine.tm).sources or view.lanes != tensor.lanes or tensor.name in self.inputs:
+                self.windowed(self.fresh(name), view, Window(), (view.height, view.width), "elementwise", reference=name)
+                tensor = self.tensors[self.views[name].sources[0].tensor]
+            outputs.append(tensor.name)
+        return Program(
+            str(self.graph.config.get_project_name()),
+            self.scheme,
+            self.engine,
+            self.tensors,
+            tuple(self.ops),
+            tuple(self.inputs),
+            tuple(outputs),
+            self.image,
+            self.next_beat,
+        )
+
+
+def class_of(node: Any) -> str:
+    """The layer's class as `hlsgen.backend.layers` lists it."""
+    return str(node.get_attr("class_name"))
+
+
+def output_size(node: Any) -> tuple[int, int]:
+    shape = node.get_output_variable().shape
+    return int(shape[1]), int(shape[2])
+
+
+def window_of(node: Any) -> Window:
+    """A Conv2D's window."""
+    return Window(
+        (int(node.get_attr("filt_height")), int(node.get_attr("filt_width"))),
+        (int(node.get_attr("stride_height")), int(node.get_attr("stride_width"))),
+        (int(node.get_attr("pad_top")), int(node.get_attr("pad_left"))),
+    )
+
+
+def conv_of(node: Any) -> ConvQ:
+    """A Conv2D's integers, from hls4ml's layout [KH, KW, I, O]."""
+    weight = np.asarray(node.get_attr("weight_data"), np.int8).transpose(3, 2, 0, 1)
+    scale = np.asarray(node.get_attr("weight_scale"), np.float64)
+    return ConvQ(np.ascontiguousarray(weight), scale, np.asarray(node.get_attr("bias_data"), np.int32))
+
+
+def folded_bias(conv: ConvQ, x: TensorQ) -> npt.NDArray[np.int32]:
+    """bias - zero point * sum of weights: sums may then run over the raw integers."""
+    total = conv.bias.astype(np.int64) - x.zero_point * conv.weight.astype(np.int64).sum(axis=(1, 2, 3))
+    return total.astype(np.int32)
+
+
+def pass_through(scheme: Scheme, quant: TensorQ, channels: int) -> Requant:
+    """Constants with which requantization returns its 8-bit input."""
+    out = TensorQ(quant.scale, 0, 8)
+    return conv_requant(scheme, out, np.ones(channels), out)
+
+
+def fold_window(window: Window) -> Window:
+    """The window of a convolution after folding 2 x 2 pixels into channels.
+
+    Tap k of row y reads row s*y + k - p; in folded rows that is (s/2)*y + floor((k - p) / 2).
+    """
+    (kh, kw), (sh, sw), (top, left) = window.kernel, window.stride, window.pad
+    pad = (-(-top // 2), -(-left // 2))
+    kernel = ((kh - 1 - top) // 2 + pad[0] + 1, (kw - 1 - left) // 2 + pad[1] + 1)
+    return Window(kernel, (sh // 2, sw // 2), pad)
+
+
+def fold_weights(weights: npt.NDArray[np.int8], window: Window) -> npt.NDArray[np.int8]:
+    """int8 [O, C, KH, KW] to [O, C * 4, KH', KW'] for `fold_window`; channel order (c, dy, dx)."""
+    folded = fold_window(window)
+    o, c = weights.shape[:2]
+    out = np.zeros((o, c, 2, 2, *folded.kernel), np.int8)
+    for ky in range(window.kernel[0]):
+        row, dy = divmod(ky - window.pad[0], 2)
+        for kx in range(window.kernel[1]):
+            col, dx = divmod(kx - window.pad[1], 2)
+            out[:, :, dy, dx, row + folded.pad[0], col + folded.pad[1]] = weights[:, :, ky, kx]
+    return out.reshape(o, c * 4, *folded.kernel)
+
+
+def reference_names(program: Program) -> Iterable[tuple[str, str]]:
+    """(tensor, node of the quantized network) of every op's output."""
+    return ((op.out, program.tensors[op.out].reference) for op in program.ops)

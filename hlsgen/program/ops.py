@@ -1,0 +1,183 @@
+"""The Program: what the engine executes, as typed, frozen machine ops on tensors in DDR.
+
+Feature maps lie in DDR as [blocks][height][width][TM] int8, in blocks of `EngineConfig.tm` channels. A tensor's `lanes`
+say which logical channel each physical lane holds (-1: none), so that splits fall on block boundaries and a
+concatenation is a list of addresses.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hlsgen.errors import HlsgenError
+from hlsgen.program.arithmetic import Addition, Requant
+from hlsgen.quantize.spec import Scheme, TensorQ
+
+Kind = Literal["convolution", "max_pool", "elementwise"]
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """The engine's parallelism and buffers.
+
+    tm, tn, tp: output channels, input channels and pixels multiplied in one cycle. beat: bytes of one AXI transfer.
+    lanes: output elements the epilogue makes in one cycle. patch_depth: blocks of tm bytes in one input patch buffer.
+    acc_depth: groups of tp pixels whose sums stay on chip. channels: most output channels of one op.
+    """
+
+    tm: int = 16
+    tn: int = 16
+    tp: int = 2
+    beat: int = 8
+    lanes: int = 8
+    patch_depth: int = 2048
+    acc_depth: int = 1024
+
+    def __post_init__(self) -> None:
+        for name in ("tm", "tn", "tp", "beat", "lanes", "patch_depth", "acc_depth"):
+            value = getattr(self, name)
+            if not 1 <= value <= 1 << 20:
+                raise HlsgenError(f"engine parameter {name} expects 1 to {1 << 20}, got {value}")
+        if self.tm % self.tn:
+            raise HlsgenError(f"TN must divide TM, got TM {self.tm} and TN {self.tn}")
+        if self.tm % self.beat or self.beat % 8:
+            raise HlsgenError(f"a port of {self.beat} bytes expects a multiple of 8 that divides TM, got TM {self.tm}")
+        if self.beat % self.lanes:
+            raise HlsgenError(f"the epilogue's lanes must divide the port's {self.beat} bytes, got {self.lanes}")
+
+    @property
+    def pass_min(self) -> int:
+        """Least cycles of one pass: the next pass's weights load meanwhile, and a sum is read again only that late."""
+        return max(16, self.tn * self.tm // self.beat)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A feature map in DDR.
+
+    address: in beats. fold: 2 where 2x2 pixels of an image were folded into channels. reference: the node of the
+    quantized network whose output this is.
+    """
+
+    name: str
+    channels: int
+    height: int
+    width: int
+    quant: TensorQ
+    lanes: tuple[int, ...]
+    address: int
+    reference: str
+    fold: int = 1
+
+    def bytes(self) -> int:
+        return len(self.lanes) * self.height * self.width
+
+    def pack(self, values: npt.NDArray[np.int8], tm: int) -> npt.NDArray[np.int8]:
+        """[C, H, W] int8 to the bytes in DDR (flat); lanes without a channel hold 0."""
+        if self.fold > 1:
+            values = fold_pixels(values, self.fold)
+        full = np.concatenate([values, np.zeros((1, *values.shape[1:]), np.int8)])  # lane -1 takes the zeros
+        blocks = full[np.array(self.lanes)].reshape(-1, tm, self.height, self.width)
+        return np.ascontiguousarray(blocks.transpose(0, 2, 3, 1)).reshape(-1)
+
+    def unpack(self, data: npt.NDArray[np.int8], tm: int) -> npt.NDArray[np.int8]:
+        """The bytes in DDR (flat) to [C, H, W] int8 (folded pixels stay folded)."""
+        physical = data.reshape(-1, self.height, self.width, tm).transpose(0, 3, 1, 2)
+        physical = physical.reshape(len(self.lanes), self.height, self.width)
+        return np.ascontiguousarray(physical[self.lane_of()])
+
+    def lane_of(self) -> npt.NDArray[np.int64]:
+        """The physical lane of each logical channel, int64 [channels]."""
+        where = np.zeros(self.channels, np.int64)
+        for lane, channel in enumerate(self.lanes):
+            if channel >= 0:
+                where[channel] = lane
+        return where
+
+
+def fold_pixels(values: npt.NDArray[np.int8], fold: int) -> npt.NDArray[np.int8]:
+    """Space to depth, [C, H, W] to [C * fold**2, H / fold, W / fold]; channel order (c, dy, dx)."""
+    c, h, w = values.shape
+    v = values.reshape(c, h // fold, fold, w // fold, fold).transpose(0, 2, 4, 1, 3)
+    return np.ascontiguousarray(v.reshape(c * fold * fold, h // fold, w // fold))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Consecutive channel blocks of a tensor, upsampled by 2**upsample as they are read."""
+
+    tensor: str
+    first_block: int
+    blocks: int
+    upsample: int = 0
+
+
+@dataclass(frozen=True)
+class Window:
+    """Kernel, stride and padding (top, left); the bottom and right padding follow from the output's size."""
+
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    pad: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Output tile: rows, columns, channel blocks."""
+
+    rows: int
+    cols: int
+    blocks: int
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One machine op: out = residual(table(requantize(accumulate(sources)))).
+
+    lanes: logical input channel of each physical input lane (-1: none). weights: int8 [O, I / groups, KH, KW] and bias:
+    int32 [O] (zero point folded in) of a convolution; pools and elementwise ops have neither and take the maximum over
+    their window. table: int8 [2**pre bits] or None. residual: the blocks added after the table, in the
+    lanes of `out`.
+    """
+
+    name: str
+    kind: Kind
+    sources: tuple[Source, ...]
+    lanes: tuple[int, ...]
+    in_size: tuple[int, int]
+    in_quant: TensorQ
+    out: str
+    window: Window
+    groups: int
+    requant: Requant
+    tile: Tile
+    weights: npt.NDArray[np.int8] | None = None
+    bias: npt.NDArray[np.int32] | None = None
+    table: npt.NDArray[np.int8] | None = None
+    residual: Source | None = None
+    addition: Addition | None = None
+
+    @property
+    def macs_per_pixel(self) -> int:
+        return 0 if self.weights is None else int(self.weights.size)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A network on an engine: ops in order of execution, tensors by name, network inputs and outputs by tensor name."""
+
+    name: str
+    scheme: Scheme
+    engine: EngineConfig
+    tensors: dict[str, Tensor]
+    ops: tuple[Op, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    image: tuple[int, int, int]  # C, H, W before folding
+    fmap_beats: int = field(default=0)
+
+    def macs(self) -> int:
+        """Multiply-accumulates of one inference, as the network defines them (folding adds none)."""
+        return sum(op.macs_per_pixel * self.tensors[op.out].height * self.tensors[op.out].width for op in self.ops)

@@ -1,0 +1,167 @@
+"""Streaming statistics of the float network on the calibration images: memory for one image's activations, no more."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from hlsgen.errors import HlsgenError
+from hlsgen.quantize.structure import module_of, sources
+
+BINS = 4096
+LARGEST_SAMPLE = 1 << 18  # elements of one tensor of one image that enter its histogram (the extremes see them all)
+SAMPLED_COLUMNS = 1 << 13  # receptive fields in a convolution's second moments, over all images
+Progress = Callable[[int, int], None]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass
+class Histogram:
+    """Counts over BINS bins whose width is a power of two: growing the range merges pairs of bins exactly."""
+
+    counts: Floats = field(default_factory=lambda: np.zeros(BINS))
+    low: float = 0.0
+    width: float = 0.0  # 0: nothing but zeros seen yet
+    minimum: float = 0.0  # zero always belongs to the range: padding and an integer zero need it
+    maximum: float = 0.0
+
+    def update(self, values: Tensor) -> None:
+        """Count `values`, any shape, finite."""
+        low, high = (float(v) for v in torch.aminmax(values))
+        self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
+        self._cover()
+        if self.width:
+            sample = _sample(values)
+            counted = torch.histc(sample, BINS, self.low, self.low + BINS * self.width)
+            self.counts += counted.numpy() * (values.numel() / sample.numel())
+
+    @property
+    def centers(self) -> Floats:
+        """The bins' middles, [BINS]."""
+        return self.low + (np.arange(BINS) + 0.5) * self.width
+
+    def merge(self, other: "Histogram") -> None:
+        """Add another tensor's counts."""
+        self.minimum, self.maximum = min(self.minimum, other.minimum), max(self.maximum, other.maximum)
+        self._cover()
+        if other.width:
+            index = np.floor((other.centers - self.low) / self.width).astype(np.int64)
+            np.add.at(self.counts, np.clip(index, 0, BINS - 1), other.counts)
+
+    def _cover(self) -> None:
+        """Make the bins cover minimum to maximum."""
+        span = self.maximum - self.minimum
+        if span == 0:
+            return
+        width = self.width or 2.0 ** np.ceil(np.log2(span / BINS))
+        low = np.floor(self.minimum / width) * width
+        while low + BINS * width < self.maximum:
+            width *= 2
+            low = np.floor(self.minimum / width) * width
+        if self.width and (width, low) != (self.width, self.low):
+            index = np.floor((self.centers - low) / width).astype(np.int64)
+            held = np.zeros(BINS)
+            np.add.at(held, np.minimum(index, BINS - 1), self.counts)  # bins past the end are beyond the maximum: empty
+            self.counts = held
+        self.width, self.low = float(width), float(low)
+
+
+@dataclass
+class Inputs:
+    """What a convolution's weights meet, over sampled receptive fields.
+
+    moments: [groups, D, D], D = I/groups * KH * KW, the mean of x x^T; mean: [groups, D].
+    """
+
+    moments: Tensor
+    mean: Tensor
+    count: int = 0
+
+
+@dataclass
+class Statistics:
+    """By node name: histograms of the nodes that make values, inputs of the convolutions."""
+
+    histograms: dict[str, Histogram]
+    inputs: dict[str, Inputs]
+
+
+def calibrate(network: fx.GraphModule, images: Sequence[npt.NDArray[np.float32]], progress: Progress | None = None) -> Statistics:
+    """Run the float network over `images` ([C, H, W], 0..1) and gather its statistics.
+
+    Raises:
+        HlsgenError: no images, or a value that is not finite (naming the node).
+    """
+    if not images:
+        raise HlsgenError("calibration expects at least one image, got none; give a folder of photographs with --calib")
+    observer = _Observer(network, len(images))
+    for done, image in enumerate(images):
+        if image.ndim != 3 or image.dtype != np.float32:
+            raise HlsgenError(f"calibration expects float32 images [C, H, W], got {image.dtype} {list(image.shape)}")
+        observer.run(torch.from_numpy(np.ascontiguousarray(image))[None])
+        if progress is not None:
+            progress(done + 1, len(images))
+    return Statistics(observer.histograms, observer.inputs)
+
+
+class _Observer(fx.Interpreter):
+    def __init__(self, network: fx.GraphModule, images: int) -> None:
+        super().__init__(network)
+        self.extra_traceback = False
+        self.network = network
+        self.images = images
+        self.histograms = {name: Histogram() for name in sources(network)}
+        self.inputs: dict[str, Inputs] = {}
+        self.generator = torch.Generator().manual_seed(0)
+
+    @torch.no_grad()
+    def run(self, *args: Any) -> Any:
+        return super().run(*args)
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if n.name in self.histograms:
+            if not bool(torch.isfinite(result).all()):
+                raise HlsgenError(
+                    f"calibration expects finite activations, got NaN or infinity at {n.name}; check the weights and images"
+                )
+            self.histograms[n.name].update(result)
+        module = module_of(self.network, n)
+        if isinstance(module, nn.Conv2d):
+            self._observe_input(n.name, module, self.fetch_args_kwargs_from_env(n)[0][0], result)
+        return result
+
+    def _observe_input(self, name: str, conv: nn.Conv2d, x: Tensor, y: Tensor) -> None:
+        """Gather the receptive fields of randomly chosen outputs, [samples, groups, D]."""
+        rows, columns = y.shape[-2:]
+        count = min(max(SAMPLED_COLUMNS // self.images, 1), rows * columns)
+        chosen = torch.randperm(rows * columns, generator=self.generator)[:count]
+        (kh, kw), (sh, sw) = conv.kernel_size, conv.stride
+        ph, pw = (int(p) for p in conv.padding)
+        padded = F.pad(x[0], (pw, pw, ph, ph))
+        top, left = (chosen // columns) * sh, (chosen % columns) * sw
+        r = (top[:, None] + torch.arange(kh))[:, :, None]
+        c = (left[:, None] + torch.arange(kw))[:, None, :]
+        fields = padded[:, r, c].permute(1, 0, 2, 3).reshape(count, conv.groups, -1)
+        seen = self.inputs.get(name)
+        if seen is None:
+            d = fields.shape[-1]
+            seen = self.inputs[name] = Inputs(torch.zeros(conv.groups, d, d), torch.zeros(conv.groups, d))
+        total = seen.count + count
+        by_group = fields.transpose(0, 1)
+        seen.moments.mul_(seen.count / total).baddbmm_(by_group.transpose(1, 2), by_group, alpha=1 / total)
+        seen.mean.mul_(seen.count / total).add_(by_group.sum(1), alpha=1 / total)
+        seen.count = total
+
+
+def _sample(values: Tensor) -> Tensor:
+    """Every n-th row and column of a large map."""
+    step = 1
+    while values.numel() > LARGEST_SAMPLE * step * step:
+        step += 1
+    return values if step == 1 else values[..., ::step, ::step]

@@ -1,0 +1,143 @@
+"""The torch reference of `fixed` and `affine`: docs/arithmetic.md in torch operators, exact.
+
+Integers travel as float32 tensors, [1, C, H, W], in the engine's domain: 16 bits are exact there, and so is every
+convolution whose accumulators are proved below 2**24 (else it is computed in float64).
+"""
+
+import operator
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from hlsgen.errors import HlsgenError
+from hlsgen.models.network import activation_kind
+from hlsgen.program.arithmetic import activation_table, addition, conv_requant
+from hlsgen.quantize.spec import QuantSpec, TensorQ
+from hlsgen.quantize.structure import is_tensor, module_of
+
+EXACT32 = 1 << 24
+EXACT64 = 1 << 53
+
+
+class Operation(Protocol):
+    """An operator on integers."""
+
+    def __call__(self, *args: Any) -> Any: ...
+
+
+class Convolution:
+    """accumulate, add the bias, requantize."""
+
+    def __init__(self, name: str, conv: nn.Conv2d, spec: QuantSpec, x: TensorQ, out: TensorQ) -> None:
+        q = spec.convs[name]
+        constants = conv_requant(spec.scheme, x, q.weight_scale, out)
+        flat = q.weight.astype(np.int64).reshape(len(q.weight), -1)
+        low, high = x.low - x.zero_point, x.high - x.zero_point
+        positive, negative = np.maximum(flat, 0).sum(1), -np.minimum(flat, 0).sum(1)
+        # every partial sum, in whatever order, lies between these two
+        largest = np.maximum(positive * high - negative * low, negative * high - positive * low)
+        total = int((largest + np.abs(q.bias.astype(np.int64))).max(initial=0))
+        product = total * int(constants.multiplier.max(initial=1))
+        if product >= EXACT64:
+            raise HlsgenError(f"the accumulator of {name} may reach {total}, beyond what can be computed exactly; recalibrate")
+        self.accumulate = torch.float32 if int(largest.max(initial=0)) < EXACT32 else torch.float64
+        self.finish = torch.float32 if product < EXACT32 else torch.float64
+        self.zero_point = x.zero_point
+        self.out = out
+        self.conv = conv
+        self.weight = torch.from_numpy(q.weight.astype(np.float64)).to(self.accumulate)
+        self.bias = torch.from_numpy(q.bias.astype(np.float64)).to(self.finish)[:, None, None]
+        factor = constants.multiplier * np.exp2(-constants.shift.astype(np.float64))
+        self.factor = torch.from_numpy(factor).to(self.finish)[:, None, None]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        c = self.conv
+        centered = x - self.zero_point if self.zero_point else x
+        with torch.backends.nnpack.flags(enabled=False):  # its Winograd transform is not exact on integers
+            acc = F.conv2d(centered.to(self.accumulate), self.weight, None, c.stride, c.padding, c.dilation, c.groups)
+        y = acc.to(self.finish).add_(self.bias).mul_(self.factor).round_()  # torch.round breaks ties to even
+        return y.add_(self.out.zero_point).clamp_(self.out.low, self.out.high).float()
+
+
+class Table:
+    """An activation: one look-up."""
+
+    def __init__(self, kind: str, parameter: float, spec: QuantSpec, x: TensorQ, out: TensorQ) -> None:
+        self.low = x.low
+        self.table = torch.from_numpy(activation_table(kind, parameter, x, out, spec.scheme).astype(np.float32))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        index = (x - self.low).to(torch.int32)
+        return self.table.index_select(0, index.view(-1)).view(x.shape)
+
+
+class Add:
+    """A residual addition."""
+
+    def __init__(self, spec: QuantSpec, a: TensorQ, b: TensorQ, out: TensorQ) -> None:
+        self.constants = addition(spec.scheme, a, b, out)
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        k = self.constants
+        total = a.double() * k.a_multiplier + b.double() * k.b_multiplier + k.offset
+        y = total.mul_(2.0**-k.shift).round_().add_(k.out.zero_point)
+        return y.clamp_(k.out.low, k.out.high).float()
+
+
+class IntegerMachine:
+    """Runs a network on integers."""
+
+    def __init__(self, network: fx.GraphModule, spec: QuantSpec) -> None:
+        self.network = network
+        self.operations = {n.name: _operation(network, n, spec) for n in network.graph.nodes if n.op.startswith("call")}
+        self.input = spec.tensors[next(n.name for n in network.graph.nodes if n.op == "placeholder")]
+
+    def quantize(self, image: Tensor) -> Tensor:
+        """float [1, C, H, W] -> integers (float32): round_even(x / scale) + zero point in float32, as ONNX's QuantizeLinear."""
+        q = self.input
+        return torch.round(image / q.scale).add_(q.zero_point).clamp_(q.low, q.high)
+
+    def outputs(self, image: Tensor) -> tuple[Tensor, ...]:
+        """float [1, C, H, W] -> the network's outputs' integers (float32)."""
+        return tuple(_Run(self, None).run(self.quantize(image)))
+
+    def run(self, image: Tensor) -> dict[str, Tensor]:
+        """float [1, C, H, W] -> every tensor's integers (float32)."""
+        kept: dict[str, Tensor] = {}
+        _Run(self, kept).run(self.quantize(image))
+        return kept
+
+
+class _Run(fx.Interpreter):
+    def __init__(self, machine: IntegerMachine, kept: dict[str, Tensor] | None) -> None:
+        super().__init__(machine.network)
+        self.extra_traceback = False
+        self.operations = machine.operations
+        self.kept = kept
+
+    def run_node(self, n: fx.Node) -> Any:
+        operation = self.operations.get(n.name)
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        result = super().run_node(n) if operation is None else operation(*args, **kwargs)
+        if self.kept is not None and is_tensor(n):
+            self.kept[n.name] = result
+        return result
+
+
+def _operation(network: fx.GraphModule, node: fx.Node, spec: QuantSpec) -> Operation:
+    module = module_of(network, node)
+    inputs = [spec.tensors[source.name] for source in node.all_input_nodes]
+    out = spec.tensors[node.name]
+    if isinstance(module, nn.Conv2d):
+        return Convolution(node.name, module, spec, inputs[0], out)
+    if module is not None:
+        activation = activation_kind(module)
+        return Table(*activation, spec, inputs[0], out) if activation is not None else module
+    if node.target is torch.add:
+        a, b = (spec.tensors[source.name] for source in node.args)
+        return Add(spec, a, b, out)
+    assert node.target in (torch.cat, torch.split, operator.getitem)
+    return node.target

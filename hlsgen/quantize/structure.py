@@ -1,0 +1,70 @@
+"""What of a network decides its quantization: which convolutions feed a table, which tensors must share a scale."""
+
+import operator
+
+import torch
+from torch import fx, nn
+
+from hlsgen.models.network import activation_kind
+
+
+def module_of(network: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+    """The module that `node` calls, or None where it calls a function."""
+    return network.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def is_tensor(node: fx.Node) -> bool:
+    """Whether `node` has one tensor as its value: split has a tuple, the output node none."""
+    return node.op != "output" and node.target is not torch.split
+
+
+def activations_fed(network: fx.GraphModule) -> dict[str, fx.Node]:
+    """By convolution: the one activation that its output feeds, where that is all it feeds (a wide pre-activation)."""
+    found = {}
+    for node in network.graph.nodes:
+        if isinstance(module_of(network, node), nn.Conv2d) and len(node.users) == 1:
+            user = next(iter(node.users))
+            module = module_of(network, user)
+            if module is not None and activation_kind(module) is not None:
+                found[node.name] = user
+    return found
+
+
+def shared_scales(network: fx.GraphModule) -> dict[str, str]:
+    """By node: the node whose quantization it has.
+
+    split, getitem, max pool and upsampling only move values, so they have their input's; the inputs of a cat become
+    one tensor, so they share one (as torch.ao's FX mode does). Every other node has its own, unless a cat joined it.
+    """
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while parent[name] != name:
+            name = parent[name]
+        return name
+
+    for node in network.graph.nodes:
+        if node.op == "output":
+            continue
+        parent[node.name] = node.name
+        moves = isinstance(module_of(network, node), nn.MaxPool2d | nn.Upsample) or node.target in (
+            torch.split,
+            operator.getitem,
+            torch.cat,
+        )
+        if moves:
+            for source in node.all_input_nodes:
+                parent[root(node.name)] = root(source.name)
+    return {name: root(name) for name in parent}
+
+
+def sources(network: fx.GraphModule) -> set[str]:
+    """The nodes that make new values (all but those that only move them): what calibration observes."""
+    moving = (nn.MaxPool2d, nn.Upsample)
+    return {
+        node.name
+        for node in network.graph.nodes
+        if node.op == "placeholder"
+        or node.target is torch.add
+        or (node.op == "call_module" and not isinstance(module_of(network, node), moving))
+    }

@@ -1,0 +1,72 @@
+"""A convolution's integers: int8 weights with a scale a channel, int32 bias."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from hlsgen.errors import HlsgenError
+from hlsgen.quantize.calibrate import Floats, Inputs
+from hlsgen.quantize.spec import ConvQ, Scheme, TensorQ
+
+LARGEST_BIAS = 2.0**30
+LARGEST_SHIFT = 31
+LARGEST_RATIO = 2.0**16  # of an accumulator's scale to the output's, `affine`
+SHRINKS = np.linspace(0.5, 1.0, 51)
+POWERS = 3
+
+
+def quantize_weights(name: str, conv: nn.Conv2d, x: TensorQ, out: TensorQ, seen: Inputs, scheme: Scheme) -> ConvQ:
+    """Quantize the convolution at node `name`, whose input is quantized by `x` and whose output by `out`.
+
+    The scale of each channel minimizes the output's mean squared error over the calibration inputs, e^T M e with e the
+    weights' error and M the inputs' second moments. The bias absorbs the mean of what is left.
+    """
+    weight = conv.weight.detach().double()
+    flat = weight.reshape(conv.groups, weight.shape[0] // conv.groups, -1)  # [G, O/G, D]
+    bias = np.zeros(weight.shape[0]) if conv.bias is None else conv.bias.detach().double().numpy()
+    if not (bool(torch.isfinite(weight).all()) and np.isfinite(bias).all()):
+        raise HlsgenError(f"expected finite weights, got NaN or infinity at {name}; the checkpoint is damaged")
+    lowest, highest = _bounds(bias, x, out, scheme)
+    best_error = torch.full(flat.shape[:2], np.inf, dtype=torch.float64)
+    best_scale = torch.zeros(flat.shape[:2], dtype=torch.float64)
+    moments = seen.moments.double()
+    for candidate in _candidates(flat, scheme):
+        scale = _limited(candidate, lowest, highest, scheme).reshape(flat.shape[:2])
+        error = flat - torch.clamp(torch.round(flat / scale[..., None]), -128, 127) * scale[..., None]
+        cost = ((error @ moments) * error).sum(-1)
+        better = cost < best_error
+        best_error, best_scale = torch.where(better, cost, best_error), torch.where(better, scale, best_scale)
+    integers = torch.clamp(torch.round(flat / best_scale[..., None]), -128, 127)
+    error = flat - integers * best_scale[..., None]
+    corrected = bias + (error @ seen.mean.double()[..., None])[..., 0].reshape(-1).numpy()
+    scales = best_scale.reshape(-1).numpy()
+    return ConvQ(
+        integers.reshape(weight.shape).to(torch.int8).numpy(),
+        scales,
+        np.rint(corrected / (x.scale * scales)).astype(np.int32),
+    )
+
+
+def _candidates(flat: torch.Tensor, scheme: Scheme) -> list[Floats]:
+    """Scales to try, each [O]."""
+    largest = flat.abs().amax(-1).reshape(-1).numpy() / 127
+    largest = np.where(largest > 0, largest, 1e-30)
+    if scheme == "fixed":
+        top = np.exp2(np.ceil(np.log2(largest)))
+        return [top * 2.0**-k for k in range(POWERS)]
+    return [largest * s for s in SHRINKS]
+
+
+def _bounds(bias: Floats, x: TensorQ, out: TensorQ, scheme: Scheme) -> tuple[Floats, Floats]:
+    """Between what a channel's scale must be for its bias and its requantization to be in range."""
+    fits_bias = np.abs(bias) / (LARGEST_BIAS * x.scale)
+    if scheme == "fixed":
+        return np.maximum(fits_bias, out.scale / x.scale * 2.0**-LARGEST_SHIFT), np.full_like(bias, out.scale / x.scale)
+    return np.maximum(fits_bias, out.scale / x.scale * 2.0**-LARGEST_SHIFT), np.full_like(bias, out.scale / x.scale * LARGEST_RATIO)
+
+
+def _limited(scale: Floats, lowest: Floats, highest: Floats, scheme: Scheme) -> torch.Tensor:
+    if scheme == "fixed":
+        lowest = np.exp2(np.ceil(np.log2(lowest)))
+    return torch.from_numpy(np.clip(scale, lowest, highest))

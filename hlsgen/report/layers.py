@@ -1,0 +1,76 @@
+"""The per-layer table: what makes each tensor, and what quantization and hardware made of it."""
+
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import fx, nn
+
+from hlsgen.models.network import activation_kind
+from hlsgen.quantize.spec import TensorQ
+from hlsgen.report.facts import LayerFacts
+
+
+def layer_facts(
+    network: fx.GraphModule,
+    values: Mapping[str, npt.NDArray[Any]],
+    tensors: Mapping[str, TensorQ],
+    sqnr: Mapping[str, float | None],
+    mismatches: Mapping[str, int],
+) -> tuple[LayerFacts, ...]:
+    """One row for every node of the network that has a quantized tensor, in order of computation.
+
+    Args:
+        values: the reference's integers, [C, H, W] by node name. sqnr: in dB. mismatches: of the C-simulation; a node
+            that no machine op writes has none.
+    """
+    rows = []
+    for node in network.graph.nodes:
+        if node.name not in tensors or node.name not in values:
+            continue
+        q, shape = tensors[node.name], tuple(int(n) for n in values[node.name].shape)
+        rows.append(
+            LayerFacts(
+                name=node.name,
+                kind=describe(network, node),
+                shape=shape,
+                bits=q.bits,
+                scale=q.scale,
+                zero_point=q.zero_point,
+                macs=_macs(network, node, shape),
+                sqnr_db=sqnr.get(node.name),
+                mismatches=mismatches.get(node.name),
+            )
+        )
+    return tuple(rows)
+
+
+def describe(network: fx.GraphModule, node: fx.Node) -> str:
+    """What makes the node's tensor, in a few words; a convolution's begin with "convolution", an activation's so too."""
+    if node.op == "placeholder":
+        return "image"
+    if node.op != "call_module":
+        names = {torch.add: "addition", torch.cat: "concatenation", operator.getitem: "split"}
+        return names.get(node.target, str(node.target)) if callable(node.target) else str(node.target)
+    module = network.get_submodule(str(node.target))
+    activation = activation_kind(module)
+    if activation is not None:
+        return f"activation {activation[0]}"
+    if isinstance(module, nn.Conv2d):
+        text = f"convolution {module.kernel_size[0]}×{module.kernel_size[1]}"
+        text += f" stride {module.stride[0]}" if max(module.stride) > 1 else ""
+        return text + (f" groups {module.groups}" if module.groups > 1 else "")
+    if isinstance(module, nn.MaxPool2d):
+        return f"max pool {module.kernel_size}×{module.kernel_size}"
+    if isinstance(module, nn.Upsample):
+        return "upsampling"
+    return type(module).__name__
+
+
+def _macs(network: fx.GraphModule, node: fx.Node, shape: tuple[int, ...]) -> int:
+    module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
+    if not isinstance(module, nn.Conv2d):
+        return 0
+    return int(module.weight.numel()) * shape[-1] * shape[-2]

@@ -1,0 +1,105 @@
+"""report.json and report.html from one set of facts."""
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from hlsgen.report import plot
+from hlsgen.report.facts import ReportFacts
+from hlsgen.resources import folder as resource_folder
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawn picture: `jpeg` is the file's bytes, `name` its file name's stem, `count` how many boxes it shows."""
+
+    name: str
+    title: str
+    text: str
+    count: int
+    jpeg: bytes
+
+
+def write_report(folder: Path, facts: ReportFacts, pictures: Sequence[Picture] = ()) -> dict[str, Any]:
+    """Writes report.json, report.html and pictures/ into `folder`; returns what report.json holds.
+
+    The page needs no network: styles, plot and pictures are in it. Every text is escaped, as names come from model files.
+    """
+    files = dict(facts.files)
+    for picture in pictures:
+        path = Path("pictures") / f"{picture.name}.jpg"
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_bytes(picture.jpeg)
+        files[f"picture_{picture.name}"] = path.as_posix()
+    whole = facts.model_copy(update={"files": files | {"report": "report.html"}})
+    content: dict[str, Any] = whole.model_dump(mode="json")
+    (folder / "report.json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    (folder / "report.html").write_text(_page(whole, pictures), encoding="utf-8")
+    return content
+
+
+def _page(facts: ReportFacts, pictures: Sequence[Picture]) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(resource_folder("templates")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shown = [
+        {
+            "uri": f"data:image/jpeg;base64,{base64.b64encode(p.jpeg).decode('ascii')}",
+            "title": p.title,
+            "text": p.text,
+            "count": p.count,
+        }
+        for p in pictures
+    ]
+    return environment.get_template("report/report.html.j2").render(
+        r=facts,
+        last_stage=list(facts.stages)[-1] if facts.stages else "nothing",
+        pictures=shown,
+        plot=plot.sqnr_plot(facts.layers),
+        width=plot.WIDTH,
+        height=plot.HEIGHT,
+        left=plot.LEFT,
+        right=plot.RIGHT,
+        top=plot.TOP,
+        bottom=plot.BOTTOM,
+        tables=_tables(facts),
+    )
+
+
+def _tables(facts: ReportFacts) -> list[tuple[str, list[tuple[str, str]]]]:
+    quantization = facts.quantization.model_dump() if facts.quantization else {}
+    return [
+        ("Quantization", [(_words(k), _value(v)) for k, v in quantization.items()]),
+        ("QDQ ONNX", [(_words(k), _value(v)) for k, v in (facts.onnx or {}).items()]),
+        ("Engine", [(_words(k), _value(v)) for k, v in (facts.engine or {}).items()]),
+        ("Time", [(stage, f"{seconds:.2f} s") for stage, seconds in facts.stages.items()]),
+        ("Versions", [(name, version) for name, version in facts.versions.items()]),
+        ("Files", [(_words(name), path) for name, path in facts.files.items()]),
+    ]
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _value(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_value(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return ", ".join(_value(v) for v in value)
+    return "" if value is None else str(value)

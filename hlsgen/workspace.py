@@ -1,0 +1,112 @@
+"""The build folder: made aside and moved into place when whole, so that nothing is ever found half written."""
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hlsgen.errors import HlsgenError
+
+STAMP = Path("stages") / "build.json"
+"""The file, relative to a build folder, that marks it as ours."""
+_SPARE_BYTES = 64 << 20  # the least free space with which a build is begun
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP}
+
+
+def read_stamp(folder: Path) -> dict[str, object]:
+    """The recorded options of the build folder `folder`.
+
+    Raises:
+        HlsgenError: where it is none.
+    """
+    try:
+        found = json.loads((folder / STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or "hlsgen" not in found:
+        raise HlsgenError(f"{folder} is not a folder that hlsgen built (it has no readable {STAMP}); run hlsgen build first")
+    return found
+
+
+@contextmanager
+def replacing(out: Path, keep: list[str]) -> Iterator[Path]:
+    """A new folder beside `out` that takes its place when the block ends well and vanishes when it does not.
+
+    Args:
+        out: the build folder; an existing one is replaced only where it is empty or one of ours.
+        keep: paths, relative to `out`, that are copied from the existing folder first.
+
+    Raises:
+        HlsgenError: where `out` holds something else, or cannot be written, or the disk is full.
+    """
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise HlsgenError(f"{out} exists and is no folder; give --out another name")
+    if out.is_dir() and any(out.iterdir()) and not (out / STAMP).is_file():
+        raise HlsgenError(f"{out} holds files that hlsgen did not write; give --out another name or empty it")
+    parent = out.absolute().parent
+    made: Path | None = None
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        if out.is_dir() and not os.access(out, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(out))
+        made = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=parent))
+        made.chmod(0o777 & ~_umask())
+        if shutil.disk_usage(parent).free < _SPARE_BYTES:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(parent))
+        for path in keep:
+            _copy(out / path, made / path)
+        yield made
+        _exchange(made, out)
+        made = None
+    except OSError as error:
+        raise _explained(error, out) from error
+    except HlsgenError:
+        raise
+    except Exception as error:
+        if shutil.disk_usage(parent).free < 1 << 20:  # writers in C++ say only that they failed
+            raise _explained(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), out) from error
+        raise
+    finally:
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        shutil.copytree(source, target)
+    elif source.exists():
+        shutil.copy2(source, target)
+
+
+def _exchange(made: Path, out: Path) -> None:
+    if not out.exists():
+        os.replace(made, out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.absolute().parent))
+    os.replace(out, old)  # onto an empty folder
+    try:
+        os.replace(made, out)
+    except BaseException:
+        os.replace(old, out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _explained(error: OSError, out: Path) -> HlsgenError | OSError:
+    if error.errno in _FULL:
+        return HlsgenError(f"the disk that holds {out} is full: free at least {_SPARE_BYTES >> 20} MiB or give --out another place")
+    if error.errno in _REFUSED:
+        return HlsgenError(f"cannot write {out}: {error.strerror} ({error.filename}); give --out a folder you may write to")
+    return error

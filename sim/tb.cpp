@@ -1,0 +1,120 @@
+// The test bench: runs the engine op by op and holds every output tensor to the reference, integer for integer.
+//
+//   tb [DATA] [--json FILE] [--dump FILE]
+//
+// DATA holds parameters.bin, image.bin and expected.bin (all feature maps as the INT8 PyTorch model computes them, in
+// the engine's layout). --json writes the verdict, --dump the feature maps that the engine computed.
+// Exit status: 0 equal, 1 a tensor differs, 2 a file is missing or has another size.
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "config.h"
+#include "engine.h"
+#include "tensors.h"
+
+static bool read_file(const std::string &path, char *to, size_t size) {
+    std::FILE *f = std::fopen(path.c_str(), "rb");
+    if (!f) {
+        std::fprintf(stderr, "tb: %s cannot be opened; run in the project's folder or name its data folder\n", path.c_str());
+        return false;
+    }
+    const size_t got = std::fread(to, 1, size, f);
+    const bool more = std::fgetc(f) != EOF;
+    std::fclose(f);
+    if (got == size && !more) return true;
+    std::fprintf(stderr, "tb: %s expected %zu bytes, got %s%zu; build the project again\n", path.c_str(), size,
+                 more ? "more than " : "", got);
+    return false;
+}
+
+int main(int argc, char **argv) {
+    std::string data = "data", json, dump;
+    for (int i = 1; i < argc; i++) {
+        const std::string word = argv[i];
+        if (word == "--json" && i + 1 < argc) {
+            json = argv[++i];
+        } else if (word == "--dump" && i + 1 < argc) {
+            dump = argv[++i];
+        } else {
+            data = word;
+        }
+    }
+    std::vector<beat_t> maps(FMAP_BEATS), expected(FMAP_BEATS), parameters(PARAMETER_MEMORY_BEATS);
+    std::memset(&maps[0], 0, maps.size() * sizeof(beat_t));
+    const tensor_t &image = IMAGE;
+    const size_t image_bytes = size_t(image.blocks) * image.height * image.width * TM;
+    if (!read_file(data + "/parameters.bin", (char *)&parameters[0], parameters.size() * sizeof(beat_t)) ||
+        !read_file(data + "/image.bin", (char *)&maps[image.address], image_bytes) ||
+        !read_file(data + "/expected.bin", (char *)&expected[0], expected.size() * sizeof(beat_t)))
+        return 2;
+
+    std::FILE *report = json.empty() ? 0 : std::fopen(json.c_str(), "w");
+    if (!json.empty() && !report) {
+        std::fprintf(stderr, "tb: %s cannot be written\n", json.c_str());
+        return 2;
+    }
+    if (report) std::fprintf(report, "{\"ops\": [\n");
+    double total_seconds = 0;
+    long long total_elements = 0, total_wrong = 0;
+    int wrong_ops = 0;
+    for (int i = 0; i < OP_COUNT; i++) {
+        const std::chrono::steady_clock::time_point begin = std::chrono::steady_clock::now();
+        hlsgen_engine(&maps[0], &maps[0], &parameters[0], &maps[0], i, 1);
+        const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+        total_seconds += seconds;
+
+        const tensor_t &t = TENSORS[i];
+        const signed char *got = maps[t.address].v, *want = expected[t.address].v;
+        const size_t plane = size_t(t.height) * t.width * TM;
+        long long elements = 0, wrong = 0;
+        int at[3] = {0, 0, 0}, saw = 0, meant = 0;
+        for (int lane = 0; lane < t.blocks * TM; lane++) {
+            const int channel = LANES_OF[t.first_lane + lane];
+            if (channel < 0) continue;
+            const size_t base = lane / TM * plane + lane % TM;
+            for (int p = 0; p < t.height * t.width; p++) {
+                elements++;
+                const size_t k = base + size_t(p) * TM;
+                if (got[k] == want[k]) continue;
+                // The first in the order channel, row, column.
+                if (!wrong || channel < at[0]) {
+                    at[0] = channel;
+                    at[1] = p / t.width;
+                    at[2] = p % t.width;
+                    saw = got[k];
+                    meant = want[k];
+                }
+                wrong++;
+            }
+        }
+        total_elements += elements;
+        total_wrong += wrong;
+        if (wrong && !wrong_ops++)
+            std::printf("op %d %s differs first: channel %d, row %d, column %d: expected %d, got %d; %lld of %lld differ\n", i,
+                        t.name, at[0], at[1], at[2], meant, saw, wrong, elements);
+        if (report)
+            std::fprintf(report,
+                         "%s{\"op\": \"%s\", \"elements\": %lld, \"mismatches\": %lld, \"index\": [%d, %d, %d], "
+                         "\"expected\": %d, \"got\": %d, \"seconds\": %.6f}",
+                         i ? ",\n" : "", t.name, elements, wrong, at[0], at[1], at[2], meant, saw, seconds);
+    }
+    if (report) {
+        std::fprintf(report, "\n], \"elements\": %lld, \"mismatches\": %lld, \"seconds\": %.6f}\n", total_elements, total_wrong,
+                     total_seconds);
+        std::fclose(report);
+    }
+    if (!dump.empty()) {
+        std::FILE *f = std::fopen(dump.c_str(), "wb");
+        if (!f || std::fwrite(&maps[0], sizeof(beat_t), maps.size(), f) != maps.size()) {
+            std::fprintf(stderr, "tb: %s cannot be written\n", dump.c_str());
+            return 2;
+        }
+        std::fclose(f);
+    }
+    std::printf("%s: %d ops, %lld integers compared, %lld differ in %d ops, %.2f s\n", total_wrong ? "MISMATCH" : "EXACT",
+                OP_COUNT, total_elements, total_wrong, wrong_ops, total_seconds);
+    return total_wrong ? 1 : 0;
+}

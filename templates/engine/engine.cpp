@@ -1,0 +1,53 @@
+// The accelerator: one DATAFLOW region an op, ops one after another.
+//
+//   load_input ----.
+//                   > mac --> epilogue --> store_output
+//   load_weights --'            /|
+//        `-- parameters -------' |
+//   load_residual ---------------'
+#include "engine.h"
+
+#include "epilogue.h"
+#include "load.h"
+#include "mac.h"
+#include "store.h"
+
+static void run_op(int index, const beat_t *feature_maps, const beat_t *residuals, const beat_t *parameters,
+                   beat_t *results) {
+#pragma HLS DATAFLOW
+    hls::stream<beat_t> input("input"), weights("weights"), channels("channels"), residual("residual");
+    hls::stream<sums_t> sums("sums");
+    hls::stream<beat_t> output("output");
+#pragma HLS STREAM variable=input depth=IN_DEPTH
+#pragma HLS STREAM variable=weights depth=WEIGHT_DEPTH
+#pragma HLS STREAM variable=channels depth=PARAMETER_DEPTH
+#pragma HLS STREAM variable=residual depth=RESIDUAL_DEPTH
+#pragma HLS STREAM variable=sums depth=SUMS_DEPTH
+#pragma HLS STREAM variable=output depth=OUT_DEPTH
+    load_input(index, feature_maps, input);
+    load_weights(index, parameters, channels, weights);
+    load_residual(index, residuals, residual);
+    mac(index, input, weights, sums);
+    epilogue(index, channels, sums, residual, output);
+    store_output(index, output, results);
+}
+
+void hlsgen_engine(const beat_t *feature_maps, const beat_t *residuals, const beat_t *parameters, beat_t *results,
+                   int first, int count) {
+#pragma HLS INTERFACE mode=m_axi port=feature_maps offset=slave bundle=feature_maps depth=FMAP_BEATS num_read_outstanding=16 max_read_burst_length=64
+#pragma HLS INTERFACE mode=m_axi port=residuals offset=slave bundle=residuals depth=FMAP_BEATS num_read_outstanding=16 max_read_burst_length=64
+#pragma HLS INTERFACE mode=m_axi port=parameters offset=slave bundle=parameters depth=PARAMETER_MEMORY_BEATS num_read_outstanding=16 max_read_burst_length=64
+#pragma HLS INTERFACE mode=m_axi port=results offset=slave bundle=results depth=FMAP_BEATS num_write_outstanding=16 max_write_burst_length=64
+#pragma HLS INTERFACE mode=s_axilite port=feature_maps
+#pragma HLS INTERFACE mode=s_axilite port=residuals
+#pragma HLS INTERFACE mode=s_axilite port=parameters
+#pragma HLS INTERFACE mode=s_axilite port=results
+#pragma HLS INTERFACE mode=s_axilite port=first
+#pragma HLS INTERFACE mode=s_axilite port=count
+#pragma HLS INTERFACE mode=s_axilite port=return
+run_ops:
+    for (int i = first; i < first + count; i++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=OP_COUNT
+        run_op(i, feature_maps, residuals, parameters, results);
+    }
+}

@@ -1,0 +1,12 @@
+// The accelerator's top function.
+#ifndef HLSGEN_ENGINE_H
+#define HLSGEN_ENGINE_H
+
+#include "types.h"
+
+// Run ops [first, first + count) of the program. feature_maps, residuals and results are the same memory, read and
+// written through ports of their own; parameters holds tables, channel parameters and weights.
+void hlsgen_engine(const beat_t *feature_maps, const beat_t *residuals, const beat_t *parameters, beat_t *results,
+                   int first, int count);
+
+#endif

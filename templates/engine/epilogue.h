@@ -1,0 +1,158 @@
+// From the MAC array's sums to INT8: bias, requantization, activation table, residual addition (docs/arithmetic.md).
+#ifndef HLSGEN_EPILOGUE_H
+#define HLSGEN_EPILOGUE_H
+
+#include "program.h"
+#include "walk.h"
+
+struct channel_t {
+    int bias;        // with the input's zero point folded in
+    int multiplier;  // affine: MULTIPLIER_BITS bits, unsigned; native: the bits of a float32
+    int shift;       // fixed, affine
+};
+
+// x / 2^shift, ties to even (AP_RND_CONV).
+inline scaled_t round_shift_even(scaled_t x, int shift) {
+#pragma HLS INLINE
+    const scaled_t one = 1;
+    const scaled_t half = shift > 0 ? scaled_t(one << (shift - 1)) : scaled_t(0);
+    const scaled_t odd = shift > 0 ? scaled_t((x >> shift) & one) : one;
+    return (x + half - one + odd) >> shift;
+}
+
+// The accumulator with its bias, requantized and clamped to [low, high].
+inline pre_t requantize(biased_t sum, const channel_t &c, int low, int high, int zero_point) {
+#pragma HLS INLINE
+#if SCHEME == SCHEME_NATIVE
+    // QNNPACK: float32 product, rounded to an integer (ties to even) by adding and taking away 1.5 * 2^23.
+    union {
+        int bits;
+        float value;
+    } multiplier;
+    multiplier.bits = c.multiplier;
+    float y = float(int(sum)) * multiplier.value;
+    y = y < -1024.0f ? -1024.0f : y;
+    y = y > 1024.0f ? 1024.0f : y;
+    const float magic = 12582912.0f;
+    const int rounded = int((y + magic) - magic) + zero_point;
+    return rounded < low ? low : rounded > high ? high : rounded;
+#else
+#if SCHEME == SCHEME_AFFINE
+    const scaled_t scaled = scaled_t(sum) * scaled_t(c.multiplier);
+#else
+    const scaled_t scaled = sum;
+#endif
+    const scaled_t y = round_shift_even(scaled, c.shift) + scaled_t(zero_point);
+    return y < scaled_t(low) ? pre_t(low) : y > scaled_t(high) ? pre_t(high) : pre_t(y);
+#endif
+}
+
+// Residual addition of two 8-bit elements; ties to even, in `native` away from zero (QNNPACK's q8vadd).
+inline data_t add_residual(data_t a, data_t b, const op_t &op) {
+#pragma HLS INLINE
+    const added_t one = 1;
+    const added_t total = added_t(op.a_multiplier) * added_t(a) + added_t(op.b_multiplier) * added_t(b) + added_t(op.add_offset);
+    const added_t half = op.add_shift > 0 ? added_t(one << (op.add_shift - 1)) : added_t(0);
+#if SCHEME == SCHEME_NATIVE
+    const added_t rounded = (total + half - (total < added_t(0) ? one : added_t(0))) >> op.add_shift;
+#else
+    const added_t odd = op.add_shift > 0 ? added_t((total >> op.add_shift) & one) : one;
+    const added_t rounded = (total + half - one + odd) >> op.add_shift;
+#endif
+    const added_t y = rounded + added_t(op.add_zero_point);
+    return y < added_t(-128) ? data_t(-128) : y > added_t(127) ? data_t(127) : data_t(y);
+}
+
+inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sums_t> &in,
+                     hls::stream<beat_t> &residual, hls::stream<beat_t> &out) {
+    const op_t op = PROGRAM[index];
+    static data_t table[LANES][TABLE_SIZE];  // a copy a lane, so that each is read once a cycle
+    static channel_t channels[MAX_CHANNELS / TM][TM];
+#pragma HLS ARRAY_PARTITION variable=table dim=1 complete
+#pragma HLS ARRAY_PARTITION variable=channels dim=2 complete
+
+    const int table_beats = op.table ? TABLE_BEATS : 0;
+read_table:
+    for (int i = 0; i < table_beats; i++) {
+#pragma HLS LOOP_TRIPCOUNT min=0 max=TABLE_BEATS
+        const beat_t b = parameters.read();
+        for (int j = 0; j < BEAT; j++) {
+#pragma HLS PIPELINE II=1
+            for (int l = 0; l < LANES; l++) {
+#pragma HLS UNROLL
+                table[l][i * BEAT + j] = b.v[j];
+            }
+        }
+    }
+    // Eight bytes a channel, least significant first: bias, multiplier; in fixed and affine the last byte is the shift.
+read_channels:
+    for (int i = 0; i < op.channels; i += BEAT / 8) {
+#pragma HLS LOOP_TRIPCOUNT min=TM max=MAX_CHANNELS
+        const beat_t b = parameters.read();
+        for (int j = 0; j < BEAT / 8; j++) {
+#pragma HLS PIPELINE II=1
+            unsigned word[2];
+            for (int k = 0; k < 2; k++) {
+#pragma HLS UNROLL
+                const signed char *v = &b.v[8 * j + 4 * k];
+                word[k] = unsigned(v[0] & 255) | unsigned(v[1] & 255) << 8 | unsigned(v[2] & 255) << 16 |
+                          unsigned(v[3] & 255) << 24;
+            }
+            channel_t c;
+            c.bias = int(word[0]);
+#if SCHEME == SCHEME_NATIVE
+            c.multiplier = int(word[1]);
+            c.shift = 0;
+#else
+            c.multiplier = int(word[1] & 0xffffff);
+            c.shift = int(word[1] >> 24);
+#endif
+            channels[(i + j) / TM][(i + j) % TM] = c;
+        }
+    }
+
+    walk_t w = walk_begin();
+    const int tiles = tile_count(op);
+epilogue_tiles:
+    for (int t = 0; t < tiles; t++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_TILES
+        const int pixels = tile_rows(w, op) * tile_cols(w, op);
+        const int blocks = tile_blocks(w, op);
+    epilogue_blocks:
+        for (int b = 0; b < blocks; b++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
+            const int block = w.m * op.tile_m + b;
+            sums_t sums;
+            beat_t made, other;
+#pragma HLS ARRAY_PARTITION variable=sums.v dim=0 complete
+            int pixel = 0, lane = 0;  // within the group of TP pixels, within the block
+            const int length = pixels * (TM / LANES);
+        epilogue_cycles:
+            for (int i = 0; i < length; i++) {
+#pragma HLS PIPELINE II=1
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_EPILOGUE_CYCLES
+                if (pixel == 0 && lane == 0) sums = in.read();
+                if (op.residual >= 0 && lane % BEAT == 0) other = residual.read();
+                for (int l = 0; l < LANES; l++) {
+#pragma HLS UNROLL
+                    const channel_t c = channels[block][lane + l];
+                    const biased_t sum = biased_t(sums.v[pixel][lane + l]) + biased_t(c.bias);
+                    const pre_t pre = requantize(sum, c, op.pre_low, op.pre_high, op.zero_point);
+                    data_t y = op.table ? table[l][int(pre) - op.pre_low] : data_t(pre);
+                    if (op.residual >= 0) y = add_residual(y, other.v[(lane + l) % BEAT], op);
+                    made.v[(lane + l) % BEAT] = int(y);
+                }
+                lane += LANES;
+                if (lane % BEAT == 0) out.write(made);
+                if (lane == TM) {
+                    lane = 0;
+                    pixel++;
+                    if (pixel == TP) pixel = 0;
+                }
+            }
+        }
+        walk_next(w, op);
+    }
+}
+
+#endif

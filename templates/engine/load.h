@@ -1,0 +1,115 @@
+// Processes that read DDR: the input patches, the residual operand, the weights.
+#ifndef HLSGEN_LOAD_H
+#define HLSGEN_LOAD_H
+
+#include "program.h"
+#include "walk.h"
+
+// Input patches, one channel block after another; only what lies on the map (the MAC process inserts the padding).
+// A tile as wide as the map is one burst; a narrower one is a burst a row.
+inline void load_input(int index, const beat_t *memory, hls::stream<beat_t> &out) {
+    const op_t op = PROGRAM[index];
+    walk_t w = walk_begin();
+    const int tiles = tile_count(op);
+load_tiles:
+    for (int t = 0; t < tiles; t++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_TILES
+        const patch_t p = patch_of(w, op);
+        int s = op.first_source, s_begin = 0;
+    load_blocks:
+        for (int c = 0; c < op.in_blocks; c++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
+            const int block = w.first_block + c;
+        find_source:
+            while (block >= SOURCES[s].end) {
+#pragma HLS LOOP_TRIPCOUNT min=0 max=MAX_SOURCES
+                s_begin = SOURCES[s].end;
+                s++;
+            }
+            const source_t src = SOURCES[s];
+            const int column = p.x_begin >> src.upsample;
+            const int columns = p.x_end > p.x_begin ? ((p.x_end - 1) >> src.upsample) + 1 - column : 0;
+            const int rows = p.y_end - p.y_begin;
+            const bool whole = columns == src.width && src.upsample == 0;
+            const int bursts = whole ? least(rows, 1) : rows;
+            const int length = (whole ? rows * columns : columns) * BLOCK_BEATS;
+        load_bursts:
+            for (int r = 0; r < bursts; r++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_ROWS
+                const int row = (p.y_begin + r) >> src.upsample;
+                const int at = src.base + (block - s_begin) * src.plane + (row * src.width + column) * BLOCK_BEATS;
+            load_beats:
+                for (int i = 0; i < length; i++) {
+#pragma HLS PIPELINE II=1
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BURST
+                    out.write(memory[at + i]);
+                }
+            }
+        }
+        walk_next(w, op);
+    }
+}
+
+// The residual operand in the order of the output.
+inline void load_residual(int index, const beat_t *memory, hls::stream<beat_t> &out) {
+    const op_t op = PROGRAM[index];
+    if (op.residual < 0) return;
+    walk_t w = walk_begin();
+    const int tiles = tile_count(op);
+residual_tiles:
+    for (int t = 0; t < tiles; t++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_TILES
+        const int rows = tile_rows(w, op), cols = tile_cols(w, op), blocks = tile_blocks(w, op);
+        const bool whole = cols == op.out_w;
+        const int bursts = whole ? 1 : rows;
+        const int length = (whole ? rows * cols : cols) * BLOCK_BEATS;
+    residual_blocks:
+        for (int b = 0; b < blocks; b++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
+        residual_bursts:
+            for (int r = 0; r < bursts; r++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_ROWS
+                const int block = w.m * op.tile_m + b;
+                const int row = w.y * op.tile_h + r;
+                const int at = op.residual + ((block * op.out_h + row) * op.out_w + w.x * op.tile_w) * BLOCK_BEATS;
+            residual_beats:
+                for (int i = 0; i < length; i++) {
+#pragma HLS PIPELINE II=1
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BURST
+                    out.write(memory[at + i]);
+                }
+            }
+        }
+        walk_next(w, op);
+    }
+}
+
+// First the activation table and the channel parameters, for the epilogue; then the weights, once for every tile of
+// pixels, in the order in which the MAC array takes them.
+inline void load_weights(int index, const beat_t *memory, hls::stream<beat_t> &parameters, hls::stream<beat_t> &out) {
+    const op_t op = PROGRAM[index];
+    const int parameter_beats = (op.table ? TABLE_BEATS : 0) + op.channels * 8 / BEAT;
+load_parameters:
+    for (int i = 0; i < parameter_beats; i++) {
+#pragma HLS PIPELINE II=1
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_PARAMETER_BEATS
+        parameters.write(memory[op.parameters + i]);
+    }
+    if (op.kind != OP_CONVOLUTION) return;
+    // Every block but the last has all its halves in use; the weights of an op are contiguous.
+    const int passes = op.channels / TM * ((op.in_blocks - 1) * HALVES + op.halves) * op.kernel_h * op.kernel_w;
+    const int beats = passes * WEIGHT_BEATS;
+    const int repeats = op.tiles_y * op.tiles_x;
+weight_repeats:
+    for (int t = 0; t < repeats; t++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_TILES
+    weight_beats:
+        for (int i = 0; i < beats; i++) {
+#pragma HLS PIPELINE II=1
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_WEIGHT_BEATS
+            out.write(memory[op.weights + i]);
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,296 @@
+// The MAC array: TM output channels x TN input channels x TP pixels a cycle, output stationary.
+//
+// One step handles one input channel block of one tile. While a step computes, the next step's patch is filled and the
+// next pass's weights are loaded, all in one loop with an initiation interval of 1; a pass is one kernel tap and one
+// half (TN channels) of the block, for one block of output channels, over all pixels of the tile, its weights held.
+#ifndef HLSGEN_MAC_H
+#define HLSGEN_MAC_H
+
+#include "program.h"
+#include "walk.h"
+
+// sum[p][m] = sum over n of w[n][m] * x[p][n]: the products of one cycle and their adder trees.
+inline void dot(const weight_t w[TN][TM], const data_t x[TP][TN], acc_t sum[TP][TM]) {
+#pragma HLS INLINE
+dot_pixels:
+    for (int p = 0; p < TP; p++) {
+#pragma HLS UNROLL
+        acc_t total[TM];
+#pragma HLS ARRAY_PARTITION variable=total complete
+        for (int m = 0; m < TM; m++) {
+#pragma HLS UNROLL
+            total[m] = 0;
+        }
+        for (int n = 0; n < TN; n++) {
+#pragma HLS UNROLL
+            const weight_t pixel = x[p][n];
+            for (int m = 0; m < TM; m++) {
+#pragma HLS UNROLL
+                total[m] += w[n][m] * pixel;
+            }
+        }
+        for (int m = 0; m < TM; m++) {
+#pragma HLS UNROLL
+            sum[p][m] = total[m];
+        }
+    }
+}
+
+inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights, hls::stream<sums_t> &out) {
+    const op_t op = PROGRAM[index];
+    const bool convolves = op.kind == OP_CONVOLUTION;
+    const int taps = op.kernel_h * op.kernel_w;
+
+    // Double-buffered patches, one copy a pixel of the array so that each copy is read once a cycle.
+    static data_t patch[2][TP][PATCH_DEPTH][TM];
+#pragma HLS ARRAY_PARTITION variable=patch dim=1 complete
+#pragma HLS ARRAY_PARTITION variable=patch dim=2 complete
+#pragma HLS ARRAY_RESHAPE variable=patch dim=4 complete
+#pragma HLS DEPENDENCE variable=patch type=inter false
+#pragma HLS DEPENDENCE variable=patch type=intra false
+    static acc_t acc[ACC_DEPTH][TP][TM];
+#pragma HLS ARRAY_PARTITION variable=acc dim=2 complete
+#pragma HLS ARRAY_PARTITION variable=acc dim=3 complete
+    weight_t now[TN][TM], next[TN][TM];
+#pragma HLS ARRAY_PARTITION variable=now dim=0 complete
+#pragma HLS ARRAY_PARTITION variable=next dim=0 complete
+    beat_t held[BLOCK_BEATS];  // the block last read: upsampling repeats it
+    data_t word[TM];
+#pragma HLS ARRAY_PARTITION variable=held complete
+#pragma HLS ARRAY_PARTITION variable=word complete
+
+    walk_t filled = walk_begin(), computed = walk_begin();
+    int fill_block = 0, compute_block = 0;
+    const int steps = tile_count(op) * op.in_blocks;
+    int loads_left = convolves ? op.tiles_y * op.tiles_x * (op.channels / TM) *
+                                     ((op.in_blocks - 1) * HALVES + op.halves) * taps
+                               : 0;
+    int load_at = WEIGHT_BEATS;  // weight beats loaded of the next pass
+    bool bank = false;           // patch being filled
+
+mac_steps:
+    for (int s = 0; s <= steps; s++) {
+#pragma HLS LOOP_TRIPCOUNT min=2 max=MAX_STEPS
+        // What this step fills.
+        const patch_t area = patch_of(filled, op);
+        int source = op.first_source;
+    upsample_of:
+        while (s < steps && filled.first_block + fill_block >= SOURCES[source].end) {
+#pragma HLS LOOP_TRIPCOUNT min=0 max=MAX_SOURCES
+            source++;
+        }
+        const int repeat_mask = (1 << SOURCES[source].upsample) - 1;
+        const int fill_length = s < steps ? area.rows * area.cols * BLOCK_BEATS : 0;
+        int fill_y = area.y0, fill_x = area.x0, fill_beat = 0, fill_at = 0;
+
+        // What this step computes: the patch filled by the step before.
+        const int rows = tile_rows(computed, op), cols = tile_cols(computed, op);
+        const int patch_cols = (cols - 1) * op.stride_w + op.kernel_w;
+        const int groups = (rows * cols + TP - 1) / TP;
+        const int pass_length = most(groups, PASS_MIN);
+        const int halves = compute_block == op.in_blocks - 1 ? op.halves : HALVES;
+        const int blocks = tile_blocks(computed, op);
+        const int compute_length = s > 0 ? blocks * halves * taps * pass_length : 0;
+        int at = 0, half = 0, tap_y = 0, tap_x = 0, block = 0;
+
+        // Pixel p of a group is pixel (group * TP + p) of the tile, row by row; the step from group to group is
+        // step_rows rows and step_cols columns.
+        int column0[TP], address0[TP], column[TP], address[TP];
+#pragma HLS ARRAY_PARTITION variable=column0 complete
+#pragma HLS ARRAY_PARTITION variable=address0 complete
+#pragma HLS ARRAY_PARTITION variable=column complete
+#pragma HLS ARRAY_PARTITION variable=address complete
+        const int row_stride = op.stride_h * patch_cols;
+        int y = 0, x = 0;
+    first_group:
+        for (int p = 0; p < TP; p++) {
+            column0[p] = x;
+            address0[p] = y * row_stride + x * op.stride_w;
+            x++;
+            if (x == cols) {
+                x = 0;
+                y++;
+            }
+        }
+        const int step_rows = y, step_cols = x;
+        for (int p = 0; p < TP; p++) {
+#pragma HLS UNROLL
+            column[p] = column0[p];
+            address[p] = address0[p];
+        }
+        const int step_address = step_rows * row_stride + step_cols * op.stride_w;
+        const int wrap_address = row_stride - cols * op.stride_w;
+
+        if (s == 0 && loads_left > 0) {
+            load_at = 0;
+            loads_left--;
+        }
+        const int length = most(most(fill_length, compute_length), s == 0 && convolves ? WEIGHT_BEATS : 0);
+
+    mac_cycles:
+        for (int t = 0; t < length; t++) {
+#pragma HLS PIPELINE II=1
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_STEP_CYCLES
+#pragma HLS DEPENDENCE variable=acc type=inter direction=RAW distance=PASS_MIN true
+            if (t < compute_length) {
+                if (at == 0 && convolves) {
+                    // The pass begins: take the weights loaded during the one before, let the next ones load.
+                    for (int n = 0; n < TN; n++) {
+#pragma HLS UNROLL
+                        for (int m = 0; m < TM; m++) {
+#pragma HLS UNROLL
+                            now[n][m] = next[n][m];
+                        }
+                    }
+                    if (loads_left > 0) {
+                        load_at = 0;
+                        loads_left--;
+                    }
+                }
+                if (at < groups) {
+                    const int tap = tap_y * patch_cols + tap_x;
+                    const int slot = block * groups + at;
+                    const bool first = compute_block == 0 && half == 0 && tap_y == 0 && tap_x == 0;
+                    const bool last = compute_block == op.in_blocks - 1 && half == halves - 1 &&
+                                      tap_y == op.kernel_h - 1 && tap_x == op.kernel_w - 1;
+                    sums_t total;
+                    data_t pixels[TP][TM], lanes[TP][TN];
+#pragma HLS ARRAY_PARTITION variable=total.v dim=0 complete
+#pragma HLS ARRAY_PARTITION variable=pixels dim=0 complete
+#pragma HLS ARRAY_PARTITION variable=lanes dim=0 complete
+                    for (int p = 0; p < TP; p++) {
+#pragma HLS UNROLL
+                        // Pixels past the tile's end read anything; the epilogue drops them.
+                        const int where = address[p] + tap < PATCH_DEPTH ? address[p] + tap : 0;
+                        for (int m = 0; m < TM; m++) {
+#pragma HLS UNROLL
+                            pixels[p][m] = bank ? patch[0][p][where][m] : patch[1][p][where][m];
+                        }
+                        for (int n = 0; n < TN; n++) {
+#pragma HLS UNROLL
+                            lanes[p][n] = pixels[p][half * TN + n];
+                        }
+                    }
+                    if (convolves) {
+                        dot(now, lanes, total.v);
+                        for (int p = 0; p < TP; p++) {
+#pragma HLS UNROLL
+                            for (int m = 0; m < TM; m++) {
+#pragma HLS UNROLL
+                                total.v[p][m] += first ? acc_t(0) : acc[slot][p][m];
+                            }
+                        }
+                    } else {
+                        for (int p = 0; p < TP; p++) {
+#pragma HLS UNROLL
+                            for (int m = 0; m < TM; m++) {
+#pragma HLS UNROLL
+                                const acc_t v = pixels[p][m];
+                                total.v[p][m] = first || v > acc[slot][p][m] ? v : acc[slot][p][m];
+                            }
+                        }
+                    }
+                    if (last) {
+                        out.write(total);
+                    } else {
+                        for (int p = 0; p < TP; p++) {
+#pragma HLS UNROLL
+                            for (int m = 0; m < TM; m++) {
+#pragma HLS UNROLL
+                                acc[slot][p][m] = total.v[p][m];
+                            }
+                        }
+                    }
+                }
+                at++;
+                for (int p = 0; p < TP; p++) {
+#pragma HLS UNROLL
+                    column[p] += step_cols;
+                    address[p] += step_address;
+                    if (column[p] >= cols) {
+                        column[p] -= cols;
+                        address[p] += wrap_address;
+                    }
+                }
+                if (at == pass_length) {
+                    at = 0;
+                    for (int p = 0; p < TP; p++) {
+#pragma HLS UNROLL
+                        column[p] = column0[p];
+                        address[p] = address0[p];
+                    }
+                    tap_x++;
+                    if (tap_x == op.kernel_w) {
+                        tap_x = 0;
+                        tap_y++;
+                    }
+                    if (tap_y == op.kernel_h) {
+                        tap_y = 0;
+                        half++;
+                    }
+                    if (half == halves) {
+                        half = 0;
+                        block++;
+                    }
+                }
+            }
+
+            if (load_at < WEIGHT_BEATS) {
+                const beat_t b = weights.read();
+                for (int j = 0; j < BEAT; j++) {
+#pragma HLS UNROLL
+                    next[load_at / BLOCK_BEATS][load_at % BLOCK_BEATS * BEAT + j] = b.v[j];
+                }
+                load_at++;
+            }
+
+            if (t < fill_length) {
+                const bool inside = fill_y >= area.y_begin && fill_y < area.y_end && fill_x >= area.x_begin &&
+                                    fill_x < area.x_end;
+                const bool fresh = inside && (fill_x == area.x_begin || (fill_x & repeat_mask) == 0);
+                if (fresh) held[fill_beat] = in.read();
+                for (int j = 0; j < BEAT; j++) {
+#pragma HLS UNROLL
+                    word[fill_beat * BEAT + j] = inside ? data_t(held[fill_beat].v[j]) : data_t(op.pad_value);
+                }
+                fill_beat++;
+                if (fill_beat == BLOCK_BEATS) {
+                    for (int p = 0; p < TP; p++) {
+#pragma HLS UNROLL
+                        for (int m = 0; m < TM; m++) {
+#pragma HLS UNROLL
+                            if (bank) {
+                                patch[1][p][fill_at][m] = word[m];
+                            } else {
+                                patch[0][p][fill_at][m] = word[m];
+                            }
+                        }
+                    }
+                    fill_beat = 0;
+                    fill_at++;
+                    fill_x++;
+                    if (fill_x == area.x0 + area.cols) {
+                        fill_x = area.x0;
+                        fill_y++;
+                    }
+                }
+            }
+        }
+
+        if (s > 0) {
+            compute_block++;
+            if (compute_block == op.in_blocks) {
+                compute_block = 0;
+                walk_next(computed, op);
+            }
+        }
+        fill_block++;
+        if (fill_block == op.in_blocks) {
+            fill_block = 0;
+            walk_next(filled, op);
+        }
+        bank = !bank;
+    }
+}
+
+#endif

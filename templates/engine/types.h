@@ -1,0 +1,83 @@
+// Storage and arithmetic types of the engine.
+//
+// Two sets that hold the same values: fast C++ integers for C-simulation, exact-width ap_ types for synthesis and for
+// the strict C-simulation (-DHLSGEN_STRICT) that proves the two equal. The build proves ACC_BITS from the weights.
+#ifndef HLSGEN_TYPES_H
+#define HLSGEN_TYPES_H
+
+#include "config.h"
+#include "hls_stream.h"
+
+#if defined(__SYNTHESIS__) || defined(HLSGEN_STRICT)
+#include "ap_int.h"
+typedef ap_int<8> data_t;                  // a feature-map element
+typedef ap_int<8> weight_t;                // a weight
+typedef ap_int<ACC_BITS> acc_t;            // a convolution's sum
+typedef ap_int<BIASED_BITS> biased_t;      // sum plus bias
+typedef ap_int<SCALED_BITS> scaled_t;      // times the requantization multiplier
+typedef ap_int<PRE_BITS + 1> pre_t;        // requantized, before the table; one bit more for the table's index
+typedef ap_int<ADD_BITS> added_t;          // residual addition before its shift
+#else
+typedef signed char data_t;
+typedef int weight_t;                      // widened once when loaded, so that products vectorise
+typedef int acc_t;
+typedef int biased_t;
+typedef SCALED_FAST scaled_t;
+typedef int pre_t;
+typedef ADD_FAST added_t;
+#endif
+
+// One transfer of an AXI port. A plain byte array: a struct of bytes is BEAT * 8 bits wide on the bus.
+struct beat_t {
+    signed char v[BEAT];
+};
+
+// What the MAC array hands to the epilogue in one cycle: TP neighbouring pixels of one block of TM output channels.
+struct sums_t {
+    acc_t v[TP][TM];
+};
+
+// One pixel of one channel block, requantized.
+struct block_t {
+    signed char v[TM];
+};
+
+// Beats a block takes on a port, beats a pass of weights takes, halves of TN channels in a block.
+const int BLOCK_BEATS = TM / BEAT;
+const int WEIGHT_BEATS = TN * TM / BEAT;
+const int HALVES = TM / TN;
+
+// A convolution reads its input channels from one or more tensors (a concatenation is a list of sources).
+struct source_t {
+    int base;         // first beat of the source's first channel block
+    int plane;        // beats from one channel block to the next
+    int width;        // columns stored
+    int upsample;     // log2 of the nearest-neighbour upsampling that the read applies
+    int end;          // index of the first channel block after this source, counted over the whole input
+};
+
+enum op_kind { OP_CONVOLUTION = 0, OP_MAXIMUM = 1 };
+
+// One machine op. Sizes are in pixels and channel blocks of TM, addresses in beats.
+struct op_t {
+    int kind;
+    int first_source;               // into SOURCES
+    int in_h, in_w;                 // input, after upsampling
+    int out_h, out_w;
+    int kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left;
+    int pad_value;                  // what a padded element holds: the input's zero point, or the least integer for a maximum
+    int halves;                     // TN-wide passes that cover the channels in use of the last block
+    int in_blocks;                  // channel blocks accumulated into each output block
+    int group_tiles, group_step;    // after group_tiles channel tiles the first input block moves on by group_step
+    int tile_h, tile_w, tile_m;     // output tile: rows, columns, channel blocks
+    int tiles_y, tiles_x, tiles_m;
+    int parameters, weights;        // first beat of table and channel parameters, first beat of weights
+    int channels;                   // output channels with parameters: a multiple of TM
+    int table;                      // 1 where an activation table follows requantization
+    int pre_low, pre_high, zero_point;                    // requantization: clamp and offset
+    int residual;                   // first beat of the residual operand, or -1
+    int a_multiplier, b_multiplier, add_offset, add_shift, add_zero_point;
+    int out;                        // first beat of the output
+};
+
+#endif

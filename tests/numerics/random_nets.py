@@ -1,0 +1,133 @@
+"""Random quantized networks as layer lists, made to reach every machine op in odd shapes."""
+
+import numpy as np
+
+from hlsgen.backend.layer_list import LayerList
+from hlsgen.quantize.spec import ConvQ, Scheme, TensorQ
+
+KINDS = ("silu", "sigmoid", "relu", "leaky_relu", "hardswish", "gelu")
+
+
+class RandomNet:
+    """Grows a network of `steps` random layers; every tensor in memory shares one quantization, so that any may meet."""
+
+    def __init__(self, seed: int, scheme: Scheme, steps: int, size: tuple[int, int], channels: int = 3) -> None:
+        self.random = np.random.default_rng(seed)
+        self.scheme = scheme
+        r = self.random
+        if scheme == "fixed":
+            self.q = TensorQ(2.0**-4, 0)
+        else:
+            scale = float(np.float32(r.uniform(0.03, 0.12)))
+            self.q = TensorQ(scale, int(r.integers(-128, 128)))
+        self.layers = LayerList(scheme)
+        self.count = 0
+        self.layers.image("image", (channels, *size), self.q)
+        self.live = [self.conv("image", act=True)]
+        for _ in range(steps):
+            self.live.append(self.step())
+        self.layers.outputs += list(dict.fromkeys([self.live[-1], self.live[int(r.integers(len(self.live)))]]))
+
+    def name(self, kind: str) -> str:
+        self.count += 1
+        return f"{kind}{self.count}"
+
+    def pick(self) -> str:
+        return self.live[-1] if self.random.random() < 0.6 else str(self.random.choice(self.live))
+
+    def quant(self) -> TensorQ:
+        """Another quantization, for tensors that meet no other."""
+        if self.scheme == "fixed":
+            return TensorQ(2.0 ** -int(self.random.integers(2, 7)), 0)
+        return TensorQ(float(np.float32(self.random.uniform(0.02, 0.2))), int(self.random.integers(-128, 128)))
+
+    def step(self) -> str:
+        r = self.random
+        kinds = ["conv", "conv", "residual", "split", "cat", "pool", "up", "add", "act", "depthwise", "grouped"]
+        kind = str(r.choice(kinds))
+        x = self.pick()
+        c, h, w = self.layers.shapes[x]
+        if kind == "residual":
+            inner = self.conv(x, act=True, out=c, keep_size=True)
+            return self.add(inner, x)
+        if kind == "split" and c > 1:
+            cut = int(r.integers(1, c))
+            names = {self.name("part"): self.q, self.name("part"): self.q}
+            self.layers.split(self.name("split"), x, [cut, c - cut], names)
+            self.live += list(names)[:1]
+            return list(names)[1]
+        if kind == "cat":
+            same = [t for t in self.live if self.layers.shapes[t][1:] == (h, w)]
+            parts = [str(t) for t in r.choice(same, int(r.integers(1, 4)))] + [x]
+            if sum(self.layers.shapes[t][0] for t in parts) <= 100:
+                name = self.name("cat")
+                self.layers.concat(name, parts, self.q)
+                return name
+        if kind == "pool":
+            k = int(r.integers(1, 6))
+            stride = (int(r.integers(1, 3)), int(r.integers(1, 3)))
+            pad = int(r.integers(0, k // 2 + 1))
+            if min(h, w) + 2 * pad >= k:
+                name = self.name("pool")
+                self.layers.max_pool(name, x, self.q, (k, k), stride, (pad, pad, pad, pad))
+                return name
+        if kind == "up" and h * w <= 400:
+            name = self.name("up")
+            self.layers.upsample(name, x, self.q, (2, 2))
+            return name
+        if kind == "add":
+            same = [t for t in self.live if self.layers.shapes[t] == (c, h, w)]
+            return self.add(x, str(r.choice(same)))
+        if kind == "act":
+            name = self.name("act")
+            self.layers.activation(name, x, self.q, str(r.choice(KINDS)), 0.1)
+            return name
+        if kind == "depthwise":
+            return self.conv(x, act=bool(r.integers(2)), out=c, groups=c)
+        if kind == "grouped" and c % 2 == 0:
+            return self.conv(x, act=True, out=2 * int(r.integers(1, 20)), groups=2)
+        return self.conv(x, act=bool(r.integers(4)))
+
+    def add(self, a: str, b: str) -> str:
+        name = self.name("add")
+        self.layers.add(name, a, b, self.q)
+        return name
+
+    def conv(self, x: str, act: bool, out: int | None = None, groups: int = 1, keep_size: bool = False) -> str:
+        r = self.random
+        c, h, w = self.layers.shapes[x]
+        out = out or int(r.integers(1, 50))
+        kernel = (int(r.choice([1, 3, 3, 5])), int(r.choice([1, 3, 3, 2])))
+        stride = (1, 1) if keep_size or min(h, w) < 4 else (int(r.integers(1, 3)), int(r.integers(1, 3)))
+        pads = tuple(int(r.integers(0, k)) for k in (kernel[0], kernel[0], kernel[1], kernel[1]))
+        if keep_size or h + pads[0] + pads[1] < kernel[0] or w + pads[2] + pads[3] < kernel[1]:
+            kernel = (3, 1)
+            pads = (1, 1, 0, 0)
+        weight = r.integers(-128, 128, (out, c // groups, *kernel)).astype(np.int8)
+        if r.random() < 0.2:  # extreme sums
+            weight[:] = r.choice([-128, 127])
+        bias = r.integers(-(1 << 16), 1 << 16, out).astype(np.int32)
+        x_scale = self.layers.layers[self.producer(x)]["quant"][x].scale
+        spread = 1.0 / (x_scale * 60 * np.sqrt(weight[0].size) * 8)
+        if self.scheme == "fixed":
+            scale = 2.0 ** -np.clip(np.rint(-np.log2(spread)) + r.integers(0, 3, out), 3, 12)
+        else:
+            scale = (spread * r.uniform(0.3, 3, out)).astype(np.float32).astype(np.float64)
+        integers = ConvQ(weight, scale, bias)
+        name = self.name("conv")
+        if not act:
+            self.layers.conv2d(name, x, self.q, integers, stride, pads, groups)  # type: ignore[arg-type]
+            return name
+        if self.scheme == "native":
+            pre = self.quant()
+        else:
+            pre = TensorQ(2.0**-7 if self.scheme == "fixed" else 0.01, 0, int(r.choice([8, 10, 12])))
+        if self.scheme == "fixed":
+            pre = TensorQ(2.0**-5, 0, pre.bits)
+        self.layers.conv2d(name, x, pre, integers, stride, pads, groups)  # type: ignore[arg-type]
+        made = self.name("y")
+        self.layers.activation(made, name, self.q, str(r.choice(KINDS)), 0.1)
+        return made
+
+    def producer(self, tensor: str) -> int:
+        return next(i for i, layer in enumerate(self.layers.layers) if tensor in layer["outputs"])
