@@ -154,8 +154,8 @@ class Build:
         return name if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) else f"net_{name}"
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return (1, 3, *self.options.imgsz)
+    def shape(self) -> tuple[int, int, int]:
+        return (3, *self.options.imgsz)
 
 
 def load(b: Build) -> Facts:
@@ -203,7 +203,7 @@ def export(b: Build) -> Facts:
 
     path = b.at("export") / "model.qdq.onnx"
     write_qdq(b.loaded.network, b.reference.spec, b.shape, path, b.loaded.name)
-    return dict(agreement(path, b.tensors, b.picture))
+    return agreement(path, b.tensors, b.picture[None])
 
 
 def import_(b: Build) -> Facts:
@@ -317,15 +317,18 @@ def run(options: BuildOptions, progress: Progress | None = None) -> Facts:
         return write_report(folder, *collect(b))
 
 
-def opened(folder: Path, image: Path | None = None, strict: bool = False, progress: Progress | None = None) -> Build:
-    """A finished build, to simulate or compare again: on `image`, or on the build's own picture.
+def opened(
+    folder: Path, needs: str, image: Path | None = None, strict: bool = False, progress: Progress | None = None
+) -> Build:
+    """A build that has got to the stage `needs`, to be used again: on `image`, or on the build's own picture.
 
     Raises:
-        HlsgenError: the folder is no build, or the build stopped before its project was written.
+        HlsgenError: the folder is no build, or the build stopped before that stage.
     """
     stamp = read_stamp(folder)
-    if stamp.get("last") not in ("render", "csim"):
-        raise HlsgenError(f"{folder} holds no project yet: it was built up to {stamp.get('last')!r}; build it to the end")
+    last = str(stamp.get("last"))
+    if last not in STAGES or _order(last) < _order(needs):
+        raise HlsgenError(f"{folder} was built up to {last!r} only; build it up to {needs!r} first")
     try:
         height, width = (int(n) for n in stamp["imgsz"])  # type: ignore[attr-defined]
         options = BuildOptions(
@@ -339,7 +342,7 @@ def opened(folder: Path, image: Path | None = None, strict: bool = False, progre
         )
     except (KeyError, TypeError, ValueError) as error:
         raise HlsgenError(f"{folder / STAMP} is damaged ({error}); build again") from error
-    facts = _read_facts(folder, list(STAGES)[: _order("csim")])
+    facts = _read_facts(folder, list(STAGES)[: _order(needs) + 1])
     return Build(folder, options, progress or Quiet(), targets.find(options.part), facts)
 
 
@@ -453,7 +456,8 @@ def _headline(stage: str, said: Facts) -> str:
     if stage == "quantize":
         return f"{said['images']} images from {said['source']}"
     if stage == "export":
-        return f"model.qdq.onnx: {said['differing']:,} of {said['elements']:,} elements differ from the reference"
+        found = said["equal_inputs"]
+        return f"ONNX Runtime, operator by operator: {found['differing']:,} of {said['elements']:,} elements are 1 step off"
     if stage in ("import", "passes"):
         return f"{said['layers']} layers"
     if stage == "lower":

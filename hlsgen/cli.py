@@ -91,7 +91,7 @@ def build(model: str, out: Path | None, as_json: bool, **rest: Any) -> int:
 @_json_option
 def csim(folder: Path, image: Path | None, strict: bool, as_json: bool) -> int:
     """Compile and run the project in FOLDER, and compare every op's output with the reference."""
-    from hlsgen.build import simulate
+    from hlsgen.revisit import simulate
 
     with _progress() as progress:
         facts = simulate(folder, image, strict, progress)
@@ -109,17 +109,17 @@ def csim(folder: Path, image: Path | None, strict: bool, as_json: bool) -> int:
 @_json_option
 def compare(folder: Path, image: Path, out: Path | None, as_json: bool) -> int:
     """Boxes of one picture by the float network, the INT8 reference and the C-simulated hardware, side by side."""
-    from hlsgen.report.compare import compare_image
+    from hlsgen.revisit import compare as compare_picture
 
     with _progress() as progress:
-        facts = compare_image(folder, image, out or folder / "compare", progress)
+        facts = compare_picture(folder, image, out or folder / "compare", progress)
     if as_json:
         _print_json(facts)
         return MISMATCH if facts["csim"]["mismatches"] else OK
     table = Table("source", "class", "score", "x1", "y1", "x2", "y2", box=None, pad_edge=False)
     for source, boxes in facts["detections"].items():
         for box in boxes:
-            table.add_row(source, escape(box["class"]), f"{box['score']:.3f}", *(f"{v:.1f}" for v in box["box"]))
+            table.add_row(source, escape(box["name"]), f"{box['score']:.3f}", *(f"{v:.1f}" for v in box["box"]))
     console = Console()
     console.print(table)
     _print_csim(facts["csim"])
@@ -134,10 +134,10 @@ def compare(folder: Path, image: Path, out: Path | None, as_json: bool) -> int:
 @_json_option
 def evaluate(folder: Path, data: Path, as_json: bool) -> int:
     """Accuracy (mAP) of the INT8 reference in FOLDER on labelled images, beside the float network's."""
-    from hlsgen.evaluate import evaluate as measure
+    from hlsgen.revisit import evaluate as measure
 
     with _progress() as progress:
-        facts = measure(folder, data, progress=progress.step)
+        facts = measure(folder, data, progress)
     if as_json:
         _print_json(facts)
     else:

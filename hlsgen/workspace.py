@@ -64,12 +64,15 @@ def replacing(out: Path, keep: list[str]) -> Iterator[Path]:
         _exchange(made, out)
         made = None
     except OSError as error:
-        raise _explained(error, out) from error
+        explained = _explained(error, out)
+        if explained is None:
+            raise
+        raise explained from error
     except HlsgenError:
         raise
     except Exception as error:
         if shutil.disk_usage(parent).free < 1 << 20:  # writers in C++ say only that they failed
-            raise _explained(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), out) from error
+            raise HlsgenError(f"the disk that holds {out} is full; free some room or give --out another place") from error
         raise
     finally:
         if made is not None:
@@ -104,9 +107,13 @@ def _exchange(made: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _explained(error: OSError, out: Path) -> HlsgenError | OSError:
+def _explained(error: OSError, out: Path) -> HlsgenError | None:
+    """The error in the user's words where it is about the build folder or the room for it, else None."""
     if error.errno in _FULL:
-        return HlsgenError(f"the disk that holds {out} is full: free at least {_SPARE_BYTES >> 20} MiB or give --out another place")
-    if error.errno in _REFUSED:
-        return HlsgenError(f"cannot write {out}: {error.strerror} ({error.filename}); give --out a folder you may write to")
-    return error
+        return HlsgenError(
+            f"the disk that holds {out} is full: free at least {_SPARE_BYTES >> 20} MiB or give --out another place"
+        )
+    parent = str(out.absolute().parent)
+    if error.errno in _REFUSED and (error.filename is None or str(error.filename).startswith(parent)):
+        return HlsgenError(f"cannot write {out}: {error.strerror}; give --out a folder you may write to")
+    return None

@@ -10,7 +10,6 @@ from weakref import WeakKeyDictionary
 from hls4ml.backends.backend import Backend
 from hls4ml.backends.fpga.fpga_backend import FPGABackend
 from hls4ml.model.flow import register_flow
-from hls4ml.model.layers import Layer
 
 from hlsgen.backend.layers import OWN_ATTRIBUTES, register_layers
 from hlsgen.backend.plugin import NAME
@@ -43,7 +42,7 @@ class HlsgenBackend(Backend):  # type: ignore[misc]
 
     def __init__(self) -> None:
         register_layers()
-        self._programs: "WeakKeyDictionary[Any, Program]" = WeakKeyDictionary()
+        self._programs: WeakKeyDictionary[Any, Program] = WeakKeyDictionary()
         super().__init__(NAME)  # finds and registers passes/*.py
         types = register_flow("types", ["hlsgen:set_types"], backend=NAME)
         supported = register_flow("supported", ["hlsgen:supported"], requires=[types], backend=NAME)
@@ -66,7 +65,7 @@ class HlsgenBackend(Backend):  # type: ignore[misc]
         """hls4ml's conversion settings: part (name), clock_period (ns; None: the part's own), io_type (ignored)."""
         return {"Part": part, "ClockPeriod": clock_period, "IOType": io_type, "HLSConfig": {}}
 
-    def create_layer_class(self, layer_class: type[Layer]) -> type[Layer]:
+    def create_layer_class(self, layer_class: Any) -> Any:
         """The class hls4ml instantiates for `layer_class`."""
         return _wrapped(layer_class)
 
@@ -124,11 +123,11 @@ class HlsgenBackend(Backend):  # type: ignore[misc]
 
 
 @functools.cache
-def _wrapped(layer_class: type[Layer]) -> type[Layer]:
+def _wrapped(layer_class: Any) -> Any:
     """A layer class whose output tensors cannot overwrite its attributes.
 
-    hls4ml keeps both in one dictionary, so a layer named `weight_data` or `quant` would lose its own data; it sets aside
-    the names of *expected* attributes only. Here: all of them.
+    hls4ml keeps both in one dictionary, so a layer named `weight_data` or `quant` would lose its own data; it sets
+    aside the names of *expected* attributes only. Here: all of them.
     """
 
     class Wrapped(layer_class):  # type: ignore[misc]

@@ -52,7 +52,7 @@ class Foreign:
 
 def identifier(name: str, taken: set[str]) -> str:
     """A C++ identifier for an hls4ml tensor's name, new among `taken`, to which it is added."""
-    safe = re.sub(r"[^A-Za-z0-9_]", "_", name)
+    safe = re.sub(r"[^A-Za-z0-9_]", "_", name)[:96]
     if not safe or safe[0].isdigit() or safe == "input":
         safe = f"t_{safe}"
     while safe in taken:
@@ -128,25 +128,36 @@ def fold_batch_norm(weight: Floats, bias: Floats, norm: Any, layout: str) -> tup
     return weight * scale[:, None, None, None], bias * scale + shift
 
 
-def quantized(node: Any, x: Foreign, weight: Floats, bias: Floats) -> ConvQ:
+def quantized(node: Any, norms: list[Any], x: Foreign, weight: Floats, bias: Floats) -> ConvQ:
     """Integers of a convolution with the precisions hls4ml's configuration gives its weights and biases.
 
-    Weights ap_fixed<B,I>, B <= 8: scale 2**-(B-I). Biases take their own precision first, then the accumulator's scale.
+    Weights ap_fixed<B,I>, B <= 8: scale 2**-(B-I). Biases take their own precision first (that of the last of `norms`,
+    which were folded in, that shifts at all), then the accumulator's scale; `auto` is the accumulator's.
 
     Raises:
         HlsgenError: another weight precision, a weight outside it that would wrap, or a bias outside 32 bits.
     """
-    w, fraction = _integers(node, "weight", weight)
-    b, bias_fraction = _integers(node, "bias", bias)
-    if (
-        not isinstance(node.weights["weight"].type.precision, FixedPrecisionType | IntegerPrecisionType)
-        or (np.abs(w + 0.5) > 128).any()
-    ):
-        raise _weight_precision(node)
-    units = b * 2.0**-bias_fraction / (x.q.scale * 2.0**-fraction)
+    kind = node.weights["weight"].type.precision
+    if not isinstance(kind, FixedPrecisionType | IntegerPrecisionType):
+        got = "auto" if isinstance(kind, UnspecifiedPrecisionType) else str(kind)
+        raise _weight_precision(node, got)
+    w, fraction = _integers(node.name, "weight", kind, weight)
+    if (np.abs(w + 0.5) > 128).any():
+        raise _weight_precision(node, str(kind))
+    unit = x.q.scale * 2.0**-fraction
+    shifting = [layer for layer in (node, *norms) if layer.weights["bias"].nonzeros]
+    kind = (shifting or [node])[-1].weights["bias"].type.precision
+    if isinstance(kind, FixedPrecisionType | IntegerPrecisionType):
+        b, bias_fraction = _integers(node.name, "bias", kind, bias)
+        units = b * 2.0**-bias_fraction / unit
+    elif isinstance(kind, UnspecifiedPrecisionType):
+        units = bias / unit
+    else:
+        raise HlsgenError(f"layer {node.name}: expected a bias of type ap_fixed, got {kind}; set Precision/bias")
     if (np.abs(units) > 2**31 - 1).any():
         raise HlsgenError(
-            f"layer {node.name}: a bias of {np.abs(bias).max()} does not fit 32 bits of the accumulator's scale"
+            f"layer {node.name}: a bias of {np.abs(bias).max():g} does not fit 32 bits in units of {unit:g}; "
+            "scale the layer's weights or give its input fewer fractional bits"
         )
     return ConvQ(w.astype(np.int8), np.full(len(bias), 2.0**-fraction), np.rint(units).astype(np.int32))
 
@@ -188,41 +199,25 @@ def _per_channel(norm: Any, key: str, channels: int, layout: str) -> Floats:
     raise HlsgenError(f"layer {norm.name}: expected one {key} a channel ({channels}), got {data.shape}")
 
 
-def _integers(node: Any, key: str, values: Floats) -> tuple[Floats, int]:
-    """(q, f): `values` in the precision of the node's weights or biases, value = q * 2**-f."""
-    kind = node.weights[key].type.precision
-    if isinstance(kind, UnspecifiedPrecisionType):
-        raise _weight_precision(node)
-    if isinstance(kind, IntegerPrecisionType):
-        fraction, low, high = (
-            0,
-            -(2 ** (kind.width - 1)) if kind.signed else 0,
-            2 ** (kind.width - int(kind.signed)) - 1,
-        )
-    elif isinstance(kind, FixedPrecisionType):
-        fraction = kind.width - kind.integer
-        low, high = -(2 ** (kind.width - 1)) if kind.signed else 0, 2 ** (kind.width - int(kind.signed)) - 1
-    else:
-        raise _weight_precision(node)
+def _integers(layer: str, key: str, kind: Any, values: Floats) -> tuple[Floats, int]:
+    """(q, f): `values` in the fixed-point or integer type `kind`, value = q * 2**-f."""
+    fraction = int(kind.fractional)
+    low, high = -(2 ** (kind.width - 1)) if kind.signed else 0, 2 ** (kind.width - int(kind.signed)) - 1
     if kind.rounding_mode not in (RoundingMode.TRN, RoundingMode.RND_CONV):
-        raise HlsgenError(
-            f"layer {node.name}: expected {key}s rounded by TRN or RND_CONV, got {kind}; set Precision/{key}"
-        )
+        raise HlsgenError(f"layer {layer}: expected {key}s rounded by TRN or RND_CONV, got {kind}; set Precision/{key}")
     scaled = values * 2.0**fraction
     q: Floats = np.floor(scaled) if kind.rounding_mode == RoundingMode.TRN else np.rint(scaled)
     if kind.saturation_mode == SaturationMode.SAT:
         return np.clip(q, low, high), fraction
     if (q < low).any() or (q > high).any():
         raise HlsgenError(
-            f"layer {node.name}: {key}s up to {np.abs(values).max():g} overflow {kind}; set Precision/{key} to "
+            f"layer {layer}: {key}s up to {np.abs(values).max():g} overflow {kind}; set Precision/{key} to "
             f"more integer bits or to saturate (ap_fixed<8,I,RND_CONV,SAT>)"
         )
     return q, fraction
 
 
-def _weight_precision(node: Any) -> HlsgenError:
-    kind = node.weights["weight"].type.precision
-    got = "auto" if isinstance(kind, UnspecifiedPrecisionType) else str(kind)
+def _weight_precision(node: Any, got: str) -> HlsgenError:
     return HlsgenError(
         f"layer {node.name}: expected weights of at most 8 bits, got {got}; "
         "set Precision/weight to ap_fixed<8,I,RND_CONV,SAT>"

@@ -5,11 +5,11 @@ from typing import Any
 
 from hls4ml.model import ModelGraph
 
-from hlsgen.backend.layer_list import IDENTIFIER, LayerList
+from hlsgen.backend.layer_list import LayerList
 from hlsgen.backend.layers import ATTRIBUTES, LAYOUTS_KEY, scheme_of
 from hlsgen.backend.plugin import NAME
 from hlsgen.backend.rewrite import copied, finish
-from hlsgen.errors import HlsgenError
+from hlsgen.names import identifier
 
 
 def model_graph(layers: LayerList, project: str, output_dir: Path | str, part: str = "xc7z020") -> Any:
@@ -17,11 +17,9 @@ def model_graph(layers: LayerList, project: str, output_dir: Path | str, part: s
 
     project: name of the top function (an identifier). Raises HlsgenError where it is none.
     """
-    if not IDENTIFIER.fullmatch(project):
-        raise HlsgenError(f"project name {project!r} is not usable as a C++ name; use letters, digits and _")
     config = {
         "Backend": NAME,
-        "ProjectName": project,
+        "ProjectName": identifier(project, "a project"),
         "OutputDir": str(output_dir),
         "Part": part,
         "IOType": "io_parallel",

@@ -1,6 +1,5 @@
 """A quantized network as hls4ml layer dictionaries, written one layer at a time."""
 
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,9 +7,9 @@ import numpy as np
 
 from hlsgen.backend.layers import Pads, Shape
 from hlsgen.errors import HlsgenError
+from hlsgen.names import identifier
 from hlsgen.quantize.spec import ConvQ, Scheme, TensorQ
 
-IDENTIFIER = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 Pair = tuple[int, int]  # height, width
 
 
@@ -35,8 +34,8 @@ class LayerList:
         self, kind: str, name: str, inputs: list[str], outputs: dict[str, tuple[Shape, TensorQ]], **more: Any
     ) -> None:
         for tensor in (name, *outputs):
-            if tensor == "input" or not IDENTIFIER.fullmatch(tensor):  # `input`: reserved in hls4ml
-                raise HlsgenError(f"tensor name {tensor!r} is not usable in C++ and hls4ml; rename the layer")
+            if identifier(tensor, "a layer") == "input":
+                raise HlsgenError("a layer named input is reserved in hls4ml; rename it")
         for tensor, (shape, _) in outputs.items():
             if tensor in self.shapes:
                 raise HlsgenError(f"two layers are named {tensor}; give each its own name")

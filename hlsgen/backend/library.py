@@ -121,7 +121,8 @@ def predict(model: Any, program: Program, library: Any, x: npt.NDArray[Any]) -> 
 
 def to_integers(x: npt.NDArray[Any], q: TensorQ) -> npt.NDArray[np.int8]:
     """Floats to the tensor's integers: ties to even, saturating."""
-    return np.clip(np.rint(x / q.scale) + q.zero_point, q.low, q.high).astype(np.int8)
+    values: npt.NDArray[np.int8] = np.clip(np.rint(x / q.scale) + q.zero_point, q.low, q.high).astype(np.int8)
+    return values
 
 
 def to_floats(values: npt.NDArray[np.int8], q: TensorQ, dtype: Any) -> npt.NDArray[Any]:

@@ -23,11 +23,13 @@ LIMIT = 1
 _FED = ".fed"
 
 
-def agreement(qdq_path: str | Path, tensors: Mapping[str, npt.NDArray[Any]], image: npt.NDArray[np.float32]) -> dict[str, Any]:
+def agreement(
+    qdq_path: str | Path, tensors: Mapping[str, npt.NDArray[Any]], image: npt.NDArray[np.float32]
+) -> dict[str, Any]:
     """Compare a QDQ file that `write_qdq` wrote with the reference.
 
     tensors: the reference's integers by fx node name, [C, H, W] in the engine's domain, the image's among them. image:
-    float32 [1, C, H, W], 0..1.
+    float32 [C, H, W] or [1, C, H, W], 0..1.
 
     Returns: `runtime`, `optimizations` and `threads` (what ran); `limit`; `elements`; for `end_to_end` and
     `equal_inputs` each `differing` (elements), `largest` (integer steps) and `tensor` (where, None if nowhere); and
@@ -42,9 +44,9 @@ def agreement(qdq_path: str | Path, tensors: Mapping[str, npt.NDArray[Any]], ima
     missing = [name for name in made if name not in tensors]
     if missing:
         raise HlsgenError(f"{qdq_path}: expected the reference's integers of every tensor, {missing[0]} is missing")
-    zero_points = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer if i.name.endswith(".zero_point")}
-    stored = {name: _stored(tensors[name], zero_points[node.input[2]].dtype) for name, node in made.items()}
-    feed = {model.graph.input[0].name: image}
+    types = _types(model)
+    stored = {name: _stored(tensors[name], types[node.input[2]]) for name, node in made.items()}
+    feed: dict[str, npt.NDArray[Any]] = {model.graph.input[0].name: image.reshape(1, *image.shape[-3:])}
     results = {
         "end_to_end": _run(_exposed(model, made), feed, stored),
         "equal_inputs": _run(_cut(model, made), feed | {f"{n}{_FED}": v for n, v in stored.items()}, stored),
@@ -68,22 +70,28 @@ def agreement(qdq_path: str | Path, tensors: Mapping[str, npt.NDArray[Any]], ima
     worst = report["equal_inputs"]
     if worst["largest"] > LIMIT:
         raise HlsgenError(
-            f"{qdq_path}: at {worst['tensor']}, fed with the reference's own integers, ONNX Runtime differs by {worst['largest']} "
-            f"steps where at most {LIMIT} is expected; the file does not say what the reference computes"
+            f"{qdq_path}: at {worst['tensor']}, fed with the reference's own integers, ONNX Runtime differs by "
+            f"{worst['largest']} steps, at most {LIMIT} is expected; the file does not say what the reference computes"
         )
     return report
 
 
-def _stored(values: npt.NDArray[Any], kind: np.dtype[Any]) -> npt.NDArray[Any]:
+def _types(model: onnx.ModelProto) -> dict[str, int]:
+    """The initializers' element types by name (a quantizer's zero point has its tensor's)."""
+    return {i.name: i.data_type for i in model.graph.initializer}
+
+
+def _stored(values: npt.NDArray[Any], kind: int) -> npt.NDArray[Any]:
     """Engine integers [C, H, W] as the file holds them: [1, C, H, W], uint8 with 128 added."""
-    return (values.astype(np.int64) + (128 if kind == np.uint8 else 0)).astype(kind)[None]
+    offset = 128 if kind == onnx.TensorProto.UINT8 else 0
+    return (values.astype(np.int64) + offset).astype(helper.tensor_dtype_to_np_dtype(kind))[None]
 
 
 def _exposed(model: onnx.ModelProto, made: Mapping[str, onnx.NodeProto]) -> onnx.ModelProto:
     """The same graph with every quantized tensor as an output, and no other."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    types = {i.name: i.data_type for i in model.graph.initializer}
+    types = _types(model)
     del copy.graph.output[:]
     copy.graph.output.extend(helper.make_tensor_value_info(f"{n}.q", types[q.input[2]], None) for n, q in made.items())
     return copy
@@ -92,12 +100,12 @@ def _exposed(model: onnx.ModelProto, made: Mapping[str, onnx.NodeProto]) -> onnx
 def _cut(model: onnx.ModelProto, made: Mapping[str, onnx.NodeProto]) -> onnx.ModelProto:
     """`_exposed`, and every operator reads its maps from graph inputs X.fed instead of from its neighbours."""
     copy = _exposed(model, made)
-    types = {i.name: i.data_type for i in model.graph.initializer}
+    types = _types(model)
+    fed = {f"{name}.q": f"{name}{_FED}" for name in made}
     for node in copy.graph.node:
-        if node.op_type == "DequantizeLinear" and node.input[0].removesuffix(".q") in made and node.input[0].endswith(".q"):
-            name = node.input[0].removesuffix(".q")
-            node.input[0] = f"{name}{_FED}"
-    copy.graph.input.extend(helper.make_tensor_value_info(f"{n}{_FED}", types[q.input[2]], None) for n, q in made.items())
+        node.input[:] = [fed.get(tensor, tensor) for tensor in node.input]
+    named = [(name, f"{name}{_FED}") for name in made]
+    copy.graph.input.extend(helper.make_tensor_value_info(n, types[made[x].input[2]], None) for x, n in named)
     return copy
 
 
@@ -107,7 +115,7 @@ def _run(
     """(elements that differ, largest difference) by tensor."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = options.inter_op_num_threads = 1  # one order of summation: the same report every time
+    options.intra_op_num_threads = options.inter_op_num_threads = 1  # one order of summation, so the same report
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     wanted = {i.name for i in session.get_inputs()}
@@ -116,7 +124,8 @@ def _run(
     found = {}
     for name, result in zip(names, results, strict=True):
         if result.shape != expected[name].shape:
-            raise HlsgenError(f"tensor {name}: the reference has shape {expected[name].shape}, the QDQ graph {result.shape}")
+            shapes = f"{expected[name].shape} in the reference, {result.shape} in the QDQ graph"
+            raise HlsgenError(f"tensor {name} has shape {shapes}; quantize and export the same network")
         difference = np.abs(result.astype(np.int64) - expected[name].astype(np.int64))
         found[name] = (int(np.count_nonzero(difference)), int(difference.max(initial=0)))
     return found

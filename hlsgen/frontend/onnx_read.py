@@ -34,15 +34,17 @@ from hlsgen.errors import HlsgenError
 from hlsgen.models import network as vocabulary
 
 Shape = tuple[int, int, int]
+Pair = tuple[int, int]  # vertical, horizontal
 MAX_NAME = 64
 _OWN = "hlsgen"  # the domain of fused operators, which exist in memory only
 _CPP = (
-    "alignas alignof and_eq asm auto bitand bitor bool case catch char char16_t char32_t compl const const_cast constexpr decltype "
-    "default delete do double dynamic_cast enum explicit export extern float friend goto inline int long mutable namespace new "
-    "noexcept not_eq nullptr operator or_eq private protected public register reinterpret_cast short signed sizeof static "
-    "static_assert static_cast struct switch template this thread_local throw true false typedef typeid typename union "
-    "unsigned using virtual void volatile wchar_t xor xor_eq main std self torch fx device inf nan NoneType linux unix "
-    "assert errno stdin stdout stderr EOF NULL INFINITY NAN"
+    "alignas alignof and_eq asm auto bitand bitor bool case catch char char16_t char32_t compl const const_cast "
+    "constexpr decltype default delete do double dynamic_cast enum explicit export extern float friend goto "
+    "inline int long mutable namespace new noexcept not_eq nullptr operator or_eq private protected public "
+    "register reinterpret_cast short signed sizeof static static_assert static_cast struct switch template this "
+    "thread_local throw true false typedef typeid typename union unsigned using virtual void volatile wchar_t xor "
+    "xor_eq main std self torch fx device inf nan NoneType linux unix assert errno stdin stdout stderr EOF NULL "
+    "INFINITY NAN "
 )
 _RESERVED = frozenset(_CPP.split()) | frozenset(keyword.kwlist) | frozenset(dir(builtins))
 
@@ -200,10 +202,9 @@ def import_graph(model: onnx.ModelProto, source: str, outputs: Sequence[str] | N
                 _convert(importer, node)
                 continue
             except _Unsupported as error:
-                place = printable(node.name or (node.output[0] if node.output else "?"))
-                first = first or HlsgenError(
-                    f"{source}: operator {printable(node.op_type)} at {place} {error}; supported are {', '.join(SUPPORTED)}"
-                )
+                kind, place = printable(node.op_type), printable(node.name or (node.output[0] if node.output else "?"))
+                supported = ", ".join(SUPPORTED)
+                first = first or HlsgenError(f"{source}: operator {kind} at {place} {error}; supported are {supported}")
         frontier += [t for t in node.input if t in importer.values and t not in frontier]
     if first is not None and any(t not in importer.values for t in wanted):
         maps = ", ".join(printable(t) for t in frontier[:8] if importer.values[t].op != "placeholder")
@@ -224,7 +225,8 @@ def collect_constants(model: onnx.ModelProto) -> dict[str, npt.NDArray[Any]]:
     for node in model.graph.node:
         if node.op_type == "Constant":
             value = helper.get_attribute_value(node.attribute[0])
-            found[node.output[0]] = numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else np.asarray(value)
+            tensor = isinstance(value, onnx.TensorProto)
+            found[node.output[0]] = numpy_helper.to_array(value) if tensor else np.asarray(value)
         elif node.op_type == "Identity" and node.input[0] in found:
             found[node.output[0]] = found[node.input[0]]
     return found
@@ -253,7 +255,8 @@ def _image(importer: _Importer, model: onnx.ModelProto) -> Shape:
         if not dims[axis].HasField("dim_value") or dims[axis].dim_value < 1:
             what = printable(dims[axis].dim_param) or "unknown"
             raise HlsgenError(
-                f"{importer.source}: input {name} has a dynamic {label} axis ({what}); export the network with a fixed image size"
+                f"{importer.source}: input {name} has a dynamic {label} axis ({what}); export the network with a fixed "
+                "image size"
             )
     if dims[0].HasField("dim_value") and dims[0].dim_value != 1:
         raise HlsgenError(f"{importer.source}: expected a batch of 1, input {name} has {dims[0].dim_value}")
@@ -322,7 +325,7 @@ def _fuse(nodes: Sequence[onnx.NodeProto], constants: dict[str, npt.NDArray[Any]
 
     fused = []
     for node in nodes:
-        found = activation(node) if node.op_type == "Mul" and node.domain in ("", "ai.onnx") and len(node.input) == 2 else None
+        found = activation(node) if node.op_type == "Mul" and len(node.input) == 2 else None
         if found is not None:
             node = helper.make_node(found[0], [found[1]], list(node.output), name=node.name, domain=_OWN)
         fused.append(node)
@@ -365,20 +368,18 @@ def _finite(values: npt.NDArray[Any], what: str) -> torch.Tensor:
     return made
 
 
-def _window(size: tuple[int, int], kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> tuple[int, int]:
+def _window(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
     h, w = ((n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, padding, strict=True))
     return h, w
 
 
-def _two(values: Sequence[int]) -> tuple[int, int]:
+def _two(values: Sequence[int]) -> Pair:
     if len(values) != 2:
         raise _Unsupported(f"is not two-dimensional ({list(values)})")
     return int(values[0]), int(values[1])
 
 
-def _padding(
-    held: dict[str, Any], kernel: tuple[int, int], stride: tuple[int, int], size: tuple[int, int]
-) -> tuple[int, int]:
+def _padding(held: dict[str, Any], kernel: Pair, stride: Pair, size: Pair) -> Pair:
     """Zero padding (vertical, horizontal), equal on both sides."""
     auto = held.get("auto_pad", "NOTSET")
     if auto in ("SAME_UPPER", "SAME_LOWER"):
@@ -388,7 +389,7 @@ def _padding(
     else:
         pads = [0, 0, 0, 0] if auto == "VALID" else list(held.get("pads", [0, 0, 0, 0]))
     if len(pads) != 4 or pads[:2] != pads[2:] or min(pads) < 0:
-        raise _Unsupported(f"has padding {pads} (top, left, bottom, right), and only equal padding on both sides is supported")
+        raise _Unsupported(f"pads {pads} (top, left, bottom, right), and only equal padding on both sides is supported")
     return int(pads[0]), int(pads[1])
 
 
@@ -480,7 +481,9 @@ def _slice(im: _Importer, node: onnx.NodeProto) -> None:
     starts, ends, axes, steps = ([int(v) for v in np.asarray(g).reshape(-1)] if g is not None else [] for g in given)
     axes = axes or list(range(len(starts)))
     if axes not in ([1], [-3]) or len(starts) != 1 or len(ends) != 1 or (steps or [1]) != [1]:
-        raise _Unsupported(f"is along axes {axes} with steps {steps or [1]}, and only a step of 1 along the channels is supported")
+        raise _Unsupported(
+            f"has axes {axes} and steps {steps or [1]}; only a step of 1 along the channels is supported"
+        )
     start, stop, _ = slice(starts[0], ends[0]).indices(c)
     if stop <= start:
         raise _Unsupported(f"takes nothing ({starts[0]} to {ends[0]} of {c} channels)")
@@ -495,7 +498,7 @@ def _max_pool(im: _Importer, node: onnx.NodeProto) -> None:
     x, (c, h, w) = im.map_input(node)
     held = attributes(node)
     kernel, stride = _two(held["kernel_shape"]), _two(held.get("strides", [1, 1]))
-    if list(held.get("dilations", [1, 1])) != [1, 1] or len(node.output) > 1 and im.reads.get(node.output[1]):
+    if list(held.get("dilations", [1, 1])) != [1, 1] or any(im.reads.get(t) for t in node.output[1:]):
         raise _Unsupported("has dilations or indices, which are not supported")
     padding = _padding(held, kernel, stride, (h, w))
     if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
@@ -512,8 +515,8 @@ def _resize(im: _Importer, node: onnx.NodeProto) -> None:
     held = attributes(node)
     if node.op_type == "Upsample":
         given = held.get("scales", im.const(node, 1, "list of scales"))
-        held = {"mode": held.get("mode", "nearest"), "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-        sizes = None
+        plain = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        held, sizes = plain | {"mode": held.get("mode", "nearest")}, None
     else:
         at = 1 if len(node.input) == 2 else 2  # opset 10 has no region of interest
         given, sizes = im.const(node, at, "list of scales"), im.const(node, 3, "list of sizes")
@@ -552,7 +555,7 @@ def _nearest(held: dict[str, Any], size: int, factor: int) -> npt.NDArray[np.int
         "round_prefer_ceil": lambda v: np.floor(v + 0.5),
     }
     chosen = rounding[held.get("nearest_mode", "round_prefer_floor")](at)
-    return np.clip(chosen, 0, size - 1).astype(np.int64)
+    return np.asarray(np.clip(chosen, 0, size - 1), np.int64)
 
 
 _RULES: dict[str, Callable[[_Importer, onnx.NodeProto], None]] = {
@@ -574,4 +577,4 @@ _RULES: dict[str, Callable[[_Importer, onnx.NodeProto], None]] = {
     "Identity": _alias,
     "Dropout": _alias,
 }
-SUPPORTED = tuple(sorted(k for k in _RULES if k != "Silu")) + ("x*Sigmoid(x)",)
+SUPPORTED = (*sorted(k for k in _RULES if k != "Silu"), "x*Sigmoid(x)")

@@ -36,10 +36,12 @@ class GraphWriter:
         self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
-    def node(self, kind: str, inputs: Sequence[str], outputs: Sequence[str], name: str, **attributes: object) -> None:
+    def node(self, kind: str, inputs: Sequence[str], outputs: Sequence[str], name: str, **attributes: Any) -> None:
         self.nodes.append(helper.make_node(kind, list(inputs), list(outputs), name=name, **attributes))
 
-    def float_node(self, network: fx.GraphModule, node: fx.Node, inputs: Sequence[str], out: str, parts: Sequence[str]) -> None:
+    def float_node(
+        self, network: fx.GraphModule, node: fx.Node, inputs: Sequence[str], out: str, parts: Sequence[str]
+    ) -> None:
         """The float operator of one fx node.
 
         inputs: the tensor names of `node.all_input_nodes`, for a convolution followed by its weight and bias. out: the
@@ -65,17 +67,15 @@ class GraphWriter:
                 inputs,
                 [out],
                 x,
-                kernel_shape=list(module.kernel_size),
-                strides=list(module.stride),
-                pads=list(pair(module.padding)) * 2,
+                kernel_shape=module.kernel_size,
+                strides=module.stride,
+                pads=pair(module.padding) * 2,
                 dilations=[1, 1],
                 group=module.groups,
             )
         elif isinstance(module, nn.MaxPool2d):
             kernel, stride, padding = pair(module.kernel_size), pair(module.stride), pair(module.padding)
-            self.node(
-                "MaxPool", inputs, [out], x, kernel_shape=list(kernel), strides=list(stride), pads=list(padding) * 2, ceil_mode=0
-            )
+            self.node("MaxPool", inputs, [out], x, kernel_shape=kernel, strides=stride, pads=padding * 2)
         elif isinstance(module, nn.Upsample):
             scales = self.constant(f"{x}.scales", np.array([1, 1, *upsampling(module)], np.float32))
             self.node(
@@ -99,7 +99,11 @@ class GraphWriter:
             self.node(kinds[type(module)], inputs, [out], x)
 
     def model(
-        self, name: str, image: tuple[str, tuple[int, int, int]], outputs: Mapping[str, tuple[int, int, int]], metadata: dict[str, str]
+        self,
+        name: str,
+        image: tuple[str, tuple[int, int, int]],
+        outputs: Mapping[str, tuple[int, int, int]],
+        metadata: dict[str, str],
     ) -> onnx.ModelProto:
         """The finished model: one float32 image [1, C, H, W] in, float32 maps [1, C, H, W] out."""
         graph = helper.make_graph(
@@ -120,7 +124,7 @@ class GraphWriter:
         return made
 
 
-def pair(value: int | Sequence[int]) -> tuple[int, int]:
+def pair(value: Any) -> tuple[int, int]:
     """torch's int-or-pair as (vertical, horizontal)."""
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
 
@@ -131,7 +135,7 @@ def upsampling(module: nn.Upsample) -> tuple[int, int]:
     Raises:
         HlsgenError: it is not nearest by whole factors.
     """
-    factor = module.scale_factor
+    factor: Any = module.scale_factor
     values = tuple(factor) if isinstance(factor, tuple | list) else (factor, factor)
     if module.mode != "nearest" or len(values) != 2 or any(v is None or v != int(v) or v < 1 for v in values):
         raise HlsgenError(f"expected nearest upsampling by a whole factor, got mode {module.mode}, factor {factor}")
@@ -151,7 +155,9 @@ def shapes(network: fx.GraphModule, shape: tuple[int, int, int]) -> dict[str, tu
         elif node.op != "output" and node.target is not torch.split:
             known[node.name] = _shape(network, node, known)
             if min(known[node.name]) < 1:
-                raise HlsgenError(f"an image of {shape[1]}x{shape[2]} is too small: nothing is left of it at {node.name}")
+                raise HlsgenError(
+                    f"an image of {shape[1]}x{shape[2]} is too small: nothing is left of it at {node.name}"
+                )
     return known
 
 
@@ -163,11 +169,13 @@ def _shape(network: fx.GraphModule, node: fx.Node, known: Mapping[str, tuple[int
             raise HlsgenError(f"split {split.name} expects {sum(sizes)} channels, got {c}")
         index: Any = node.args[1]
         return sizes[index], h, w
-    inputs = [known[n.name] for n in (node.args[0] if node.target is torch.cat else node.args) if isinstance(n, fx.Node)]  # type: ignore[union-attr]
+    inputs = [known[n.name] for n in input_nodes(node)]
     c, h, w = inputs[0]
     if node.target is torch.cat:
         if any(i[1:] != (h, w) for i in inputs):
-            raise HlsgenError(f"cat {node.name} expects maps of one size, got {inputs}; is the image's size a multiple of the stride?")
+            raise HlsgenError(
+                f"cat {node.name} expects maps of one size, got {inputs}; give a size that the strides divide"
+            )
         return sum(i[0] for i in inputs), h, w
     if node.target is torch.add:
         if len(inputs) != 2 or inputs[0] != inputs[1]:
@@ -179,7 +187,7 @@ def _shape(network: fx.GraphModule, node: fx.Node, known: Mapping[str, tuple[int
             raise HlsgenError(f"convolution {node.name} expects {module.in_channels} channels, got {c}")
         c = module.out_channels
     if isinstance(module, nn.Conv2d | nn.MaxPool2d):
-        (kh, kw), (sh, sw), (ph, pw) = pair(module.kernel_size), pair(module.stride), pair(module.padding)  # type: ignore[arg-type]
+        (kh, kw), (sh, sw), (ph, pw) = pair(module.kernel_size), pair(module.stride), pair(module.padding)
         return c, (h + 2 * ph - kh) // sh + 1, (w + 2 * pw - kw) // sw + 1
     if isinstance(module, nn.Upsample):
         fy, fx_ = upsampling(module)
@@ -189,7 +197,8 @@ def _shape(network: fx.GraphModule, node: fx.Node, known: Mapping[str, tuple[int
 
 def image_node(network: fx.GraphModule) -> fx.Node:
     """The network's one placeholder."""
-    return next(node for node in network.graph.nodes if node.op == "placeholder")
+    found: fx.Node = next(node for node in network.graph.nodes if node.op == "placeholder")
+    return found
 
 
 def output_nodes(network: fx.GraphModule) -> list[fx.Node]:
@@ -246,4 +255,5 @@ def save(model: onnx.ModelProto, path: str | Path) -> None:
     try:
         Path(path).write_bytes(model.SerializeToString(deterministic=True))
     except OSError as error:
-        raise HlsgenError(f"{path}: cannot be written ({error.strerror or error}); choose another output folder") from error
+        what = error.strerror or error
+        raise HlsgenError(f"{path}: cannot be written ({what}); choose another output folder") from error

@@ -24,7 +24,15 @@ from onnx import numpy_helper
 from torch import fx, nn
 
 from hlsgen.errors import HlsgenError
-from hlsgen.frontend.onnx_read import Imported, Shape, attributes, collect_constants, import_graph, load_model, printable
+from hlsgen.frontend.onnx_read import (
+    Imported,
+    Shape,
+    attributes,
+    collect_constants,
+    import_graph,
+    load_model,
+    printable,
+)
 from hlsgen.frontend.qdq_write import SCHEME_KEY
 from hlsgen.models.network import activation_kind
 from hlsgen.quantize.spec import SCHEMES, ConvQ, QuantSpec, Scheme, TensorQ
@@ -171,7 +179,9 @@ class _Stripped:
             narrow = replace(q, bits=bits)
             if at == [narrow.low, narrow.high]:
                 return narrow
-        raise self.fail(clip, f"holds its map to {low:g}..{high:g}, which is not its quantization's range; it is not supported")
+        raise self.fail(
+            clip, f"holds its map to {low:g}..{high:g}, which is not its quantization's range; it is not supported"
+        )
 
     def _quantize_constant(self, node: onnx.NodeProto) -> None:
         scale, zero_point = self._scale(node)
@@ -252,27 +262,29 @@ def _tensors(stripped: _Stripped, imported: Imported) -> dict[str, TensorQ]:
         if len(held) > 1:
             listed = "; ".join(f"{printable(shown.get(n, n))}: {_say(q)}" for q, n in list(held.items())[:4])
             raise HlsgenError(
-                f"{source}: the tensors joined at {group[-1].name} must have one scale, because the engine moves their integers "
-                f"unchanged, but they have {len(held)} ({listed}); give the FP32 network, or quantize them with equal scales"
+                f"{source}: the tensors joined at {group[-1].name} must have one scale, because the engine moves their "
+                f"integers unchanged, but they have {len(held)} ({listed}); give the FP32 network, or quantize them alike"
             )
-        for member in group:
-            given.update({member.name: q for q in held})
+        for q in held:
+            given.update(dict.fromkeys((member.name for member in group), q))
     for node in reversed(list(graph.nodes)):  # a ReLU's quantization suits what it reads, whose negative part it drops
         if _is(imported.network, node, nn.ReLU) and node.name in given:
             read = node.all_input_nodes[0]
             if read.name not in given and len(read.users) == 1:
                 group = next((g for g in groups if read in g), [read])
-                given.update({member.name: given[node.name] for member in group})
+                given.update(dict.fromkeys((member.name for member in group), given[node.name]))
     for node in graph.nodes:
         if node.op == "output":
             continue
         where = printable(shown.get(node.name, node.name))
         if node.name not in given:
-            raise HlsgenError(f"{source}: tensor {where} is not quantized; expected a QuantizeLinear behind every operator")
+            raise HlsgenError(
+                f"{source}: tensor {where} is not quantized; expected a QuantizeLinear behind every operator"
+            )
         if given[node.name].bits > 8 and not _pre_activation(imported.network, node):
             raise HlsgenError(
-                f"{source}: tensor {where} has {given[node.name].bits} bits; expected 8 everywhere but between a convolution and "
-                "its activation"
+                f"{source}: tensor {where} has {given[node.name].bits} bits; expected 8 everywhere but between a "
+                "convolution and its activation"
             )
     return {node.name: given[node.name] for node in graph.nodes if node.op != "output"}
 
@@ -295,7 +307,9 @@ def _groups(network: fx.GraphModule) -> list[list[fx.Node]]:
     """Rule 4: sets of nodes that share one quantization, each in graph order."""
     group_of: dict[fx.Node, list[fx.Node]] = {node: [node] for node in network.graph.nodes if node.op != "output"}
     for node in group_of:
-        joins = node.target in (torch.cat, torch.split, operator.getitem) or _is(network, node, nn.MaxPool2d, nn.Upsample)
+        joins = node.target in (torch.cat, torch.split, operator.getitem) or _is(
+            network, node, nn.MaxPool2d, nn.Upsample
+        )
         for read in node.all_input_nodes if joins else []:
             mine, other = group_of[node], group_of[read]
             if mine is not other:
@@ -318,7 +332,7 @@ def _convs(stripped: _Stripped, imported: Imported, tensors: dict[str, TensorQ])
             conv = imported.network.get_submodule(str(node.target))
             scale = tensors[node.all_input_nodes[0].name].scale * found[node.name].weight_scale
             with torch.no_grad():
-                conv.bias.copy_(torch.from_numpy((found[node.name].bias * scale).astype(np.float32)))  # type: ignore[operator, union-attr]
+                conv.bias.copy_(torch.from_numpy((found[node.name].bias * scale).astype(np.float32)))  # type: ignore[operator]
     return found
 
 
@@ -326,7 +340,9 @@ def _conv(stripped: _Stripped, node: fx.Node, weight: str, bias: str, tensors: d
     where = f"{stripped.source}: convolution {node.name}"
     held = stripped.parameters.get(weight)
     if held is None:
-        raise HlsgenError(f"{where} has weights that are not quantized; expected int8 weights behind a DequantizeLinear")
+        raise HlsgenError(
+            f"{where} has weights that are not quantized; expected int8 weights behind a DequantizeLinear"
+        )
     kind = held.values.dtype.name
     if kind not in ("int8", "uint8"):
         raise HlsgenError(f"{where} has {kind} weights; expected int8")
@@ -335,7 +351,9 @@ def _conv(stripped: _Stripped, node: fx.Node, weight: str, bias: str, tensors: d
         raise HlsgenError(f"{where} has asymmetric weights (a zero point other than {offset}); expected symmetric ones")
     channels = held.values.shape[0]
     if held.scale.size not in (1, channels) or (held.scale.size > 1 and held.axis % held.values.ndim != 0):
-        raise HlsgenError(f"{where} has weight scales along axis {held.axis}; expected one a tensor or one an output channel")
+        raise HlsgenError(
+            f"{where} has weight scales along axis {held.axis}; expected one a tensor or one an output channel"
+        )
     scale = np.broadcast_to(held.scale.astype(np.float64), (channels,)).copy()
     integers = (held.values.astype(np.int16) - offset).astype(np.int8)
     return ConvQ(integers, scale, _bias(stripped, where, bias, tensors[node.all_input_nodes[0].name].scale * scale))

@@ -31,7 +31,9 @@ def stored_type(q: TensorQ, scheme: Scheme) -> tuple[type[np.generic], int]:
     return (np.uint8, 128) if scheme == "native" else (np.int8, 0)
 
 
-def write_qdq(network: fx.GraphModule, spec: QuantSpec, shape: tuple[int, int, int], path: str | Path, name: str) -> None:
+def write_qdq(
+    network: fx.GraphModule, spec: QuantSpec, shape: tuple[int, int, int], path: str | Path, name: str
+) -> None:
     """Write the quantized network for an image of `shape` (C, H, W); the graph's outputs are the dequantized outputs.
 
     Raises:
@@ -46,7 +48,9 @@ def write_qdq(network: fx.GraphModule, spec: QuantSpec, shape: tuple[int, int, i
             continue
         x = node.name
         if node.target is torch.split:
-            writer.float_node(network, node, [n.name for n in input_nodes(node)], x, split_parts(node, lambda n: f"{n.name}.f"))
+            writer.float_node(
+                network, node, [n.name for n in input_nodes(node)], x, split_parts(node, lambda n: f"{n.name}.f")
+            )
             continue
         if node.op != "placeholder" and node.target is not operator.getitem:
             inputs = [n.name for n in input_nodes(node)]
@@ -71,7 +75,9 @@ def _exact(scale: npt.ArrayLike, x: str) -> npt.NDArray[np.float32]:
     held = np.asarray(scale, np.float64)
     stored = held.astype(np.float32)
     if not np.array_equal(stored.astype(np.float64), held):
-        raise HlsgenError(f"the scale of {x} is not a float32 value, so ONNX cannot carry it exactly; round scales to float32")
+        raise HlsgenError(
+            f"the scale of {x} is not a float32 value, so ONNX cannot carry it exactly; round scales to float32"
+        )
     return stored
 
 

@@ -7,7 +7,7 @@ name is refused before the pickle is opened. `hlsgen.models.yolo` builds the net
 """
 
 import zipfile
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +16,9 @@ import torch
 from hlsgen.errors import HlsgenError
 
 _INERT_PREFIXES = ("torch.nn.modules.", "ultralytics.", "pathlib.")
-_INERT_NAMES = frozenset({"builtins.getattr", "numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"})
+_INERT_NAMES = frozenset(
+    {"builtins.getattr", "numpy.dtype", "numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"}
+)
 
 
 class Inert:
@@ -41,7 +43,7 @@ class Inert:
             self.state.update(state)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _stand_in(path: str) -> type[Inert]:
     return type("Inert", (Inert,), {"kind": path.rpartition(".")[2]})
 
@@ -66,7 +68,9 @@ def parse_checkpoint(file: BinaryIO, source: str) -> Inert:
     """`read_checkpoint` on an open file; `source` is what error messages call it."""
     try:
         if not zipfile.is_zipfile(file):
-            raise HlsgenError(f"{source}: expected a torch.save file (a zip archive), this one is truncated or something else")
+            raise HlsgenError(
+                f"{source}: expected a torch.save file (a zip archive), this one is truncated or something else"
+            )
         file.seek(0)
         names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
         foreign = sorted(n for n in names if not (n.startswith(_INERT_PREFIXES) or n in _INERT_NAMES))
@@ -80,10 +84,14 @@ def parse_checkpoint(file: BinaryIO, source: str) -> Inert:
             held = torch.load(file, map_location="cpu", weights_only=True)
     except (HlsgenError, OSError):
         raise
-    except Exception as error:  # a damaged or hostile pickle can fail in any way; none may reach the user as a traceback
+    except (
+        Exception
+    ) as error:  # a damaged or hostile pickle can fail in any way; none may reach the user as a traceback
         first = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise HlsgenError(f"{source}: damaged or truncated; torch.load says: {first}") from error
     model = (held.get("ema") or held.get("model")) if isinstance(held, dict) else held
     if not isinstance(model, Inert):
-        raise HlsgenError(f"{source}: expected an ultralytics checkpoint (a dict with a 'model' object in it), found none")
+        raise HlsgenError(
+            f"{source}: expected an ultralytics checkpoint (a dict with a 'model' object in it), found none"
+        )
     return model

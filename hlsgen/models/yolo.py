@@ -52,8 +52,8 @@ def build(model: Inert, source: str) -> Yolo:
     head = layers[-1]
     if head.kind != "Detect":
         raise HlsgenError(
-            f"{source}: expected a detection model (its last layer a Detect head), got {model.kind} ending in {head.kind}; "
-            "segmentation, pose, obb and classification models are not supported"
+            f"{source}: expected a detection model (its last layer a Detect head), got {model.kind} ending in "
+            f"{head.kind}; segmentation, pose, obb and classification models are not supported"
         )
     outputs: list[fx.Node] = []
     made: list[fx.Node] = []
@@ -173,7 +173,8 @@ def _conv2d(b: _Builder, block: Inert, x: fx.Node, where: str, norm: Inert | Non
     )
     groups = state.get("groups", 1)
     if dilation != (1, 1) or not isinstance(groups, int) or weight.dim() != 4 or tuple(weight.shape[2:]) != kernel:
-        raise b.fail(where, f"an unsupported convolution (dilation {dilation}, groups {groups}, weight {tuple(weight.shape)})")
+        form = f"dilation {dilation}, groups {groups}, weight {tuple(weight.shape)}"
+        raise b.fail(where, f"a convolution of an unsupported form ({form})")
     if groups < 1 or weight.shape[0] % groups:
         raise b.fail(where, f"a convolution of {weight.shape[0]} channels in {groups} groups")
     bias = torch.zeros(weight.shape[0]) if bias is None else bias.detach().float()
@@ -274,16 +275,17 @@ def _sppf(b: _Builder, block: Inert, x: fx.Node, where: str) -> fx.Node:
 
 def _max_pool(b: _Builder, block: Inert, x: fx.Node, where: str) -> fx.Node:
     state = block.state
-    if block.kind != "MaxPool2d" or state.get("ceil_mode") or _pair(b, state.get("dilation", 1), "dilation", where) != (1, 1):
+    dilation = _pair(b, state.get("dilation", 1), "dilation", where)
+    if block.kind != "MaxPool2d" or state.get("ceil_mode") or dilation != (1, 1):
         raise b.fail(where, f"pooling {block.kind} other than a plain max pool")
     kernel, stride, padding = (_pair(b, state.get(k), k, where) for k in ("kernel_size", "stride", "padding"))
     return b.module(where, nn.MaxPool2d(kernel, stride, padding), x)
 
 
 def _upsample(b: _Builder, block: Inert, x: fx.Node, where: str) -> fx.Node:
-    factor = block.state.get("scale_factor")
-    if block.state.get("mode", "nearest") != "nearest" or not isinstance(factor, int | float) or factor != int(factor):
-        raise b.fail(where, f"upsampling other than nearest by a whole factor (mode {block.state.get('mode')}, {factor})")
+    factor, mode = block.state.get("scale_factor"), block.state.get("mode", "nearest")
+    if mode != "nearest" or not isinstance(factor, int | float) or factor < 1 or factor != int(factor):
+        raise b.fail(where, f"upsampling other than nearest by a whole factor ({mode} by {factor})")
     return b.module(where, nn.Upsample(scale_factor=int(factor), mode="nearest"), x)
 
 
@@ -331,8 +333,8 @@ def _meaning(b: _Builder, model: Inert, head: Inert) -> tuple[tuple[str, ...], t
     listed = [names.get(i) for i in range(count)] if isinstance(names, dict) else names
     if not isinstance(listed, list) or len(listed) != count:
         listed = [None] * count
-    clean = ("".join(c for c in str(n) if c.isprintable())[:64] if n is not None else f"class{i}" for i, n in enumerate(listed))
-    return tuple(clean), whole, reg_max
+    spoken = [str(name) if name is not None else f"class{i}" for i, name in enumerate(listed)]
+    return tuple("".join(c for c in name if c.isprintable())[:64] for name in spoken), whole, reg_max
 
 
 def random_model(name: str, seed: int) -> Inert:
@@ -344,11 +346,13 @@ def random_model(name: str, seed: int) -> Inert:
     try:
         from ultralytics.nn.tasks import DetectionModel
     except ImportError as error:
-        raise HlsgenError("random weights expect ultralytics, which is not installed; pip install hlsgen[yolo]") from error
+        raise HlsgenError(
+            "random weights need ultralytics, which is not installed: pip install 'hlsgen[yolo]'"
+        ) from error
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         config = name.removesuffix("u") + ".yaml" if name.startswith("yolov5") else f"{name}.yaml"
-        made = DetectionModel(config, verbose=False)
+        made: nn.Module = DetectionModel(config, verbose=False)  # type: ignore[no-untyped-call]
         noise = torch.rand(2, 3, 8 * MAX_STRIDE, 8 * MAX_STRIDE)
         for module in made.modules():
             if isinstance(module, nn.BatchNorm2d):

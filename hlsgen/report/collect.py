@@ -31,7 +31,7 @@ def collect(b: "Build") -> tuple[ReportFacts, list[Picture]]:
         model=load["name"],
         part=b.target.name,
         arch=b.facts.get("lower", {}).get("arch", b.options.arch),
-        scheme=b.options.scheme,
+        scheme=b.reference.spec.scheme if "quantize" in b.facts else b.options.scheme,
         imgsz=b.options.imgsz,
         gmacs=round(load["gmacs"], 4),
         params=load["params"],

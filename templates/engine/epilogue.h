@@ -72,7 +72,6 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
 #pragma HLS ARRAY_PARTITION variable=channels dim=2 complete
 
     const int table_beats = op.table ? TABLE_BEATS : 0;
-read_table:
     for (int i = 0; i < table_beats; i++) {
 #pragma HLS LOOP_TRIPCOUNT min=0 max=TABLE_BEATS
         const beat_t b = parameters.read();
@@ -85,7 +84,6 @@ read_table:
         }
     }
     // Eight bytes a channel, least significant first: bias, multiplier; in fixed and affine the last byte is the shift.
-read_channels:
     for (int i = 0; i < op.channels; i += BEAT / 8) {
 #pragma HLS LOOP_TRIPCOUNT min=TM max=MAX_CHANNELS
         const beat_t b = parameters.read();
@@ -113,12 +111,10 @@ read_channels:
 
     walk_t w = walk_begin();
     const int tiles = tile_count(op);
-epilogue_tiles:
     for (int t = 0; t < tiles; t++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_TILES
         const int pixels = tile_rows(w, op) * tile_cols(w, op);
         const int blocks = tile_blocks(w, op);
-    epilogue_blocks:
         for (int b = 0; b < blocks; b++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
             const int block = w.m * op.tile_m + b;
@@ -127,7 +123,6 @@ epilogue_tiles:
 #pragma HLS ARRAY_PARTITION variable=sums.v dim=0 complete
             int pixel = 0, lane = 0;  // within the group of TP pixels, within the block
             const int length = pixels * (TM / LANES);
-        epilogue_cycles:
             for (int i = 0; i < length; i++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_EPILOGUE_CYCLES

@@ -11,16 +11,13 @@ inline void load_input(int index, const beat_t *memory, hls::stream<beat_t> &out
     const op_t op = PROGRAM[index];
     walk_t w = walk_begin();
     const int tiles = tile_count(op);
-load_tiles:
     for (int t = 0; t < tiles; t++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_TILES
         const patch_t p = patch_of(w, op);
         int s = op.first_source, s_begin = 0;
-    load_blocks:
         for (int c = 0; c < op.in_blocks; c++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
             const int block = w.first_block + c;
-        find_source:
             while (block >= SOURCES[s].end) {
 #pragma HLS LOOP_TRIPCOUNT min=0 max=MAX_SOURCES
                 s_begin = SOURCES[s].end;
@@ -33,12 +30,10 @@ load_tiles:
             const bool whole = columns == src.width && src.upsample == 0;
             const int bursts = whole ? least(rows, 1) : rows;
             const int length = (whole ? rows * columns : columns) * BLOCK_BEATS;
-        load_bursts:
             for (int r = 0; r < bursts; r++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_ROWS
                 const int row = (p.y_begin + r) >> src.upsample;
                 const int at = src.base + (block - s_begin) * src.plane + (row * src.width + column) * BLOCK_BEATS;
-            load_beats:
                 for (int i = 0; i < length; i++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BURST
@@ -56,23 +51,19 @@ inline void load_residual(int index, const beat_t *memory, hls::stream<beat_t> &
     if (op.residual < 0) return;
     walk_t w = walk_begin();
     const int tiles = tile_count(op);
-residual_tiles:
     for (int t = 0; t < tiles; t++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_TILES
         const int rows = tile_rows(w, op), cols = tile_cols(w, op), blocks = tile_blocks(w, op);
         const bool whole = cols == op.out_w;
         const int bursts = whole ? 1 : rows;
         const int length = (whole ? rows * cols : cols) * BLOCK_BEATS;
-    residual_blocks:
         for (int b = 0; b < blocks; b++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
-        residual_bursts:
             for (int r = 0; r < bursts; r++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_ROWS
                 const int block = w.m * op.tile_m + b;
                 const int row = w.y * op.tile_h + r;
                 const int at = op.residual + ((block * op.out_h + row) * op.out_w + w.x * op.tile_w) * BLOCK_BEATS;
-            residual_beats:
                 for (int i = 0; i < length; i++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BURST
@@ -89,7 +80,6 @@ residual_tiles:
 inline void load_weights(int index, const beat_t *memory, hls::stream<beat_t> &parameters, hls::stream<beat_t> &out) {
     const op_t op = PROGRAM[index];
     const int parameter_beats = (op.table ? TABLE_BEATS : 0) + op.channels * 8 / BEAT;
-load_parameters:
     for (int i = 0; i < parameter_beats; i++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_PARAMETER_BEATS
@@ -100,10 +90,8 @@ load_parameters:
     const int passes = op.channels / TM * ((op.in_blocks - 1) * HALVES + op.halves) * op.kernel_h * op.kernel_w;
     const int beats = passes * WEIGHT_BEATS;
     const int repeats = op.tiles_y * op.tiles_x;
-weight_repeats:
     for (int t = 0; t < repeats; t++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_TILES
-    weight_beats:
         for (int i = 0; i < beats; i++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_WEIGHT_BEATS

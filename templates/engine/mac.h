@@ -12,7 +12,6 @@
 // sum[p][m] = sum over n of w[n][m] * x[p][n]: the products of one cycle and their adder trees.
 inline void dot(const weight_t w[TN][TM], const data_t x[TP][TN], acc_t sum[TP][TM]) {
 #pragma HLS INLINE
-dot_pixels:
     for (int p = 0; p < TP; p++) {
 #pragma HLS UNROLL
         acc_t total[TM];
@@ -46,8 +45,8 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
 #pragma HLS ARRAY_PARTITION variable=patch dim=1 complete
 #pragma HLS ARRAY_PARTITION variable=patch dim=2 complete
 #pragma HLS ARRAY_RESHAPE variable=patch dim=4 complete
-#pragma HLS DEPENDENCE variable=patch type=inter false
-#pragma HLS DEPENDENCE variable=patch type=intra false
+#pragma HLS DEPENDENCE variable=patch inter false
+#pragma HLS DEPENDENCE variable=patch intra false
     static acc_t acc[ACC_DEPTH][TP][TM];
 #pragma HLS ARRAY_PARTITION variable=acc dim=2 complete
 #pragma HLS ARRAY_PARTITION variable=acc dim=3 complete
@@ -68,13 +67,11 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
     int load_at = WEIGHT_BEATS;  // weight beats loaded of the next pass
     bool bank = false;           // patch being filled
 
-mac_steps:
     for (int s = 0; s <= steps; s++) {
 #pragma HLS LOOP_TRIPCOUNT min=2 max=MAX_STEPS
         // What this step fills.
         const patch_t area = patch_of(filled, op);
         int source = op.first_source;
-    upsample_of:
         while (s < steps && filled.first_block + fill_block >= SOURCES[source].end) {
 #pragma HLS LOOP_TRIPCOUNT min=0 max=MAX_SOURCES
             source++;
@@ -91,7 +88,7 @@ mac_steps:
         const int halves = compute_block == op.in_blocks - 1 ? op.halves : HALVES;
         const int blocks = tile_blocks(computed, op);
         const int compute_length = s > 0 ? blocks * halves * taps * pass_length : 0;
-        int at = 0, half = 0, tap_y = 0, tap_x = 0, block = 0;
+        int at = 0, half = 0, tap_y = 0, tap_x = 0, tap = 0, block_slot = 0;
 
         // Pixel p of a group is pixel (group * TP + p) of the tile, row by row; the step from group to group is
         // step_rows rows and step_cols columns.
@@ -102,7 +99,6 @@ mac_steps:
 #pragma HLS ARRAY_PARTITION variable=address complete
         const int row_stride = op.stride_h * patch_cols;
         int y = 0, x = 0;
-    first_group:
         for (int p = 0; p < TP; p++) {
             column0[p] = x;
             address0[p] = y * row_stride + x * op.stride_w;
@@ -127,11 +123,10 @@ mac_steps:
         }
         const int length = most(most(fill_length, compute_length), s == 0 && convolves ? WEIGHT_BEATS : 0);
 
-    mac_cycles:
         for (int t = 0; t < length; t++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_STEP_CYCLES
-#pragma HLS DEPENDENCE variable=acc type=inter direction=RAW distance=PASS_MIN true
+#pragma HLS DEPENDENCE variable=acc inter RAW distance=PASS_MIN true
             if (t < compute_length) {
                 if (at == 0 && convolves) {
                     // The pass begins: take the weights loaded during the one before, let the next ones load.
@@ -148,8 +143,7 @@ mac_steps:
                     }
                 }
                 if (at < groups) {
-                    const int tap = tap_y * patch_cols + tap_x;
-                    const int slot = block * groups + at;
+                    const int slot = block_slot + at;
                     const bool first = compute_block == 0 && half == 0 && tap_y == 0 && tap_x == 0;
                     const bool last = compute_block == op.in_blocks - 1 && half == halves - 1 &&
                                       tap_y == op.kernel_h - 1 && tap_x == op.kernel_w - 1;
@@ -220,17 +214,20 @@ mac_steps:
                         address[p] = address0[p];
                     }
                     tap_x++;
+                    tap++;  // tap_y * patch_cols + tap_x
                     if (tap_x == op.kernel_w) {
                         tap_x = 0;
+                        tap += patch_cols - op.kernel_w;
                         tap_y++;
                     }
                     if (tap_y == op.kernel_h) {
                         tap_y = 0;
+                        tap = 0;
                         half++;
                     }
                     if (half == halves) {
                         half = 0;
-                        block++;
+                        block_slot += groups;
                     }
                 }
             }

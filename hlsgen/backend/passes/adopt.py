@@ -2,9 +2,9 @@
 
 1. Results: a layer's precision, ap_fixed<8,I,RND_CONV,SAT>, is its tensor's quantization, scale 2**-(8-I). A layer with
    weights that only an activation reads may have 8 to 16 bits: the pre-activation. Anything else raises HlsgenError.
-2. `auto` results: a layer that moves values has its input's; a layer before a ReLU or a linear activation has that
-   activation's (exact: both round alike, then clip); an input before a linear activation (a QONNX Quant) has that
-   activation's, which disappears.
+2. `auto` results: a layer that moves values has its input's; any other before a linear activation (a QONNX Quant) has
+   that activation's, and one with weights before a ReLU has the ReLU's (exact: round and clip, then clip at 0). A
+   linear activation that changes nothing disappears.
 3. Conv2D, DepthwiseConv2D and Dense become Conv2D with integer weights of the configured precision; a Dense layer after
    a Flatten has a window of the whole map.
 4. A BatchNormalization (or constant scale and shift) that alone reads a layer with float weights is folded into it; the
@@ -54,6 +54,11 @@ ACTIVATIONS = {
     "linear": "identity",
 }
 PRE_ACTIVATION_BITS = 16
+
+
+def activation_kind(node: Any) -> str | None:
+    """Our name of an hls4ml activation; None where it is not supported."""
+    return ACTIVATIONS.get(str(node.get_attr("activation")).lower())
 
 
 class Adopt(ModelOptimizerPass):  # type: ignore[misc]
@@ -112,7 +117,7 @@ class _Adoption:
                 raise HlsgenError(
                     f"layer {node.name}: expected two tensors of one shape, got {a.shape} and {b.shape} (C, H, W)"
                 )
-            q = tensor_q(node.name, node.get_output_variable().type.precision)
+            q = tensor_q(node.name, self.precision(node))
             self.layers.add(self.name(node, like=a, q=q), a.name, b.name, q)
         else:
             raise self.unsupported(node)
@@ -133,14 +138,10 @@ class _Adoption:
                 f"input {node.name}: expected a shape of (C, H, W), (H, W, C) or (N), "
                 f"got {node.get_output_variable().shape}"
             )
-        source, reader = node, self.only_reader(node)
-        if unspecified(node) and reader is not None and reader.get_attr("activation") == "linear":
-            self.folded.add(reader)
-            source = reader
-        q = tensor_q(source.name, source.get_output_variable().type.precision)
+        q = tensor_q(node.name, self.precision(node))
         flat = len(node.get_output_variable().shape) == 1
         made = Foreign(identifier(node.outputs[0], self.taken), shape, q, self.layout, flat)
-        self.tensors[node.outputs[0]] = self.tensors[source.outputs[0]] = made
+        self.tensors[node.outputs[0]] = made
         self.layers.image(made.name, shape, q)
         self.layers.layouts[made.name] = self.layout
 
@@ -169,7 +170,7 @@ class _Adoption:
         if any(int(node.get_attr(key, 1)) != 1 for key in ("dilation", "dilation_height", "dilation_width")):
             raise self.unsupported(node, "dilation is not computed")
         weight, bias = kernel(node, x, self.torch_layout), float_bias(node)
-        last = node
+        last, norms = node, []
         while isinstance(norm := self.only_reader(last), hls4ml.BatchNormalization):
             if is_quantized(node):
                 raise self.unsupported(
@@ -177,9 +178,10 @@ class _Adoption:
                 )
             weight, bias = fold_batch_norm(weight, bias, norm, x.layout)
             self.folded.add(norm)
+            norms.append(norm)
             last = norm
         q = self.result(last)
-        integers = quantized(node, x, weight, bias)
+        integers = quantized(node, norms, x, weight, bias)
         if dense:
             stride, sides, groups = (1, 1), (0, 0, 0, 0), 1
         else:
@@ -192,10 +194,13 @@ class _Adoption:
 
     def _activation(self, node: Any) -> None:
         x = self.tensors[node.inputs[0]]
-        kind = ACTIVATIONS.get(str(node.get_attr("activation")).lower())
+        kind = activation_kind(node)
         if kind is None:
             raise self.unsupported(node)
-        q = tensor_q(node.name, node.get_output_variable().type.precision)
+        q = tensor_q(node.name, self.precision(node))
+        if kind == "identity" and q == x.q:
+            self.tensors[node.outputs[0]] = x
+            return
         self.layers.activation(
             self.name(node, like=x, q=q),
             x.name,
@@ -249,13 +254,27 @@ class _Adoption:
         return name
 
     def result(self, node: Any) -> TensorQ:
-        """Rules 1 and 2 for a layer with weights."""
-        kind, reader = node.get_output_variable().type.precision, self.only_reader(node)
-        if not isinstance(reader, hls4ml.Activation):
-            return tensor_q(node.name, kind)
-        if unspecified(node) and reader.get_attr("activation") in ("relu", "linear"):
-            kind = reader.get_output_variable().type.precision
-        return tensor_q(node.name, kind, PRE_ACTIVATION_BITS)
+        """Rule 1 for a layer with weights (or the normalization after it)."""
+        before = isinstance(self.next_layer(node), hls4ml.Activation)
+        return tensor_q(node.name, self.precision(node, "relu", "identity"), PRE_ACTIVATION_BITS if before else 8)
+
+    def precision(self, node: Any, *kinds: str) -> Any:
+        """The hls4ml type of the node's result; rule 2 where it is `auto`, before activations of `kinds`."""
+        reader = self.next_layer(node)
+        if (
+            unspecified(node)
+            and isinstance(reader, hls4ml.Activation)
+            and activation_kind(reader) in (kinds or ("identity",))
+        ):
+            return self.precision(reader)
+        return node.get_output_variable().type.precision
+
+    def next_layer(self, node: Any) -> Any:
+        """The layer that alone reads the node's result, behind transpositions and flattening; or None."""
+        reader = self.only_reader(node)
+        while isinstance(reader, hls4ml.Transpose | hls4ml.Reshape):
+            reader = self.only_reader(reader)
+        return reader
 
     def model_uses(self, node: Any) -> int:
         return sum(uses(self.model, tensor) for tensor in node.outputs)

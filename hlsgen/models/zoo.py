@@ -1,0 +1,246 @@
+"""MODEL and `--weights`: from a name or a file to a loaded network, and that network's own folder on disk."""
+
+import difflib
+import json
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import fx, nn
+
+from hlsgen.errors import HlsgenError
+from hlsgen.frontend.onnx_read import import_graph, load_model, read_fp32, safe_name
+from hlsgen.frontend.onnx_write import output_nodes, shapes, write_fp32
+from hlsgen.frontend.qdq_read import is_qdq, read_qdq
+from hlsgen.frontend.qdq_write import write_qdq
+from hlsgen.models import yolo
+from hlsgen.models.checkpoint import read_checkpoint
+from hlsgen.models.download import Unreachable, cache_folder, download, find_cached
+from hlsgen.quantize.spec import QuantSpec
+
+NAMES = tuple(pattern.format(size) for pattern in yolo.FAMILIES.values() for size in "nsmlx")
+ALIASES = {"yolo": "yolov8n"}
+DEMO, RANDOM = "demo", "random"
+DEMO_MODEL = "yolov8n"
+YOLO_SIZE = (640, 640)
+_FILES = {"facts": "model.json", "network": "network.onnx", "quantized": "quantized.onnx"}
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A float network ready to be quantized.
+
+    name: an identifier ("yolov8n"). network: `hlsgen.models.network`, eval mode, float32. shape: the image's (C, H, W).
+    classes, strides, reg_max: what the raw maps mean (task "detect"); empty and 0 for task "none". weights: where they
+    came from ("demo", "random:0", a path). notice: what the user must be told, or None. quantization: a QDQ file's own
+    scales and integers, or None.
+    """
+
+    name: str
+    network: fx.GraphModule
+    shape: tuple[int, int, int]
+    task: Literal["detect", "none"]
+    classes: tuple[str, ...]
+    strides: tuple[int, ...]
+    reg_max: int
+    weights: str
+    notice: str | None = None
+    quantization: QuantSpec | None = None
+
+    @property
+    def params(self) -> int:
+        """Weights and biases, batch norm folded."""
+        return sum(p.numel() for p in self.network.parameters())
+
+    def gmacs(self, imgsz: tuple[int, int] | None = None) -> float:
+        """10^9 multiply-accumulates of the convolutions for one image of `imgsz` (H, W), by default its own size."""
+        known = shapes(self.network, (self.shape[0], *(imgsz or self.shape[1:])))
+        total = 0
+        for node in self.network.graph.nodes:
+            module = self.network.get_submodule(str(node.target)) if node.op == "call_module" else None
+            if isinstance(module, nn.Conv2d):
+                _, height, width = known[node.name]
+                total += module.weight.numel() * height * width
+        return total / 1e9
+
+    def save(self, folder: str | Path) -> None:
+        """Write model.json and network.onnx (FP32; and quantized.onnx where the model came quantized) into `folder`.
+
+        Raises:
+            HlsgenError: the folder cannot be written.
+        """
+        folder = Path(folder)
+        facts = {
+            "name": self.name,
+            "task": self.task,
+            "shape": list(self.shape),
+            "classes": list(self.classes),
+            "strides": list(self.strides),
+            "reg_max": self.reg_max,
+            "weights": self.weights,
+            "notice": self.notice,
+            "params": self.params,
+            "gmacs": self.gmacs(),
+            "outputs": [node.name for node in output_nodes(self.network)],
+            "quantized": self.quantization is not None,
+        }
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / _FILES["facts"]).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            what = error.strerror or error
+            raise HlsgenError(f"{folder}: cannot be written ({what}); choose another output folder") from error
+        write_fp32(self.network, self.shape, folder / _FILES["network"], self.name)
+        if self.quantization is not None:
+            write_qdq(self.network, self.quantization, self.shape, folder / _FILES["quantized"], self.name)
+
+    @classmethod
+    def read(cls, folder: str | Path) -> "Loaded":
+        """What `save` wrote.
+
+        Raises:
+            HlsgenError: the folder lacks a file or holds a damaged one.
+        """
+        folder = Path(folder)
+        try:
+            facts: dict[str, Any] = json.loads((folder / _FILES["facts"]).read_text(encoding="utf-8"))
+            network, shape = read_fp32(folder / _FILES["network"])
+            quantization = read_qdq(folder / _FILES["quantized"])[1] if facts["quantized"] else None
+            return cls(
+                name=facts["name"],
+                network=network,
+                shape=shape,
+                task=facts["task"],
+                classes=tuple(facts["classes"]),
+                strides=tuple(facts["strides"]),
+                reg_max=facts["reg_max"],
+                weights=facts["weights"],
+                notice=facts["notice"],
+                quantization=quantization,
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise HlsgenError(
+                f"{folder}: expected a loaded model, its model.json is damaged or missing ({error})"
+            ) from error
+
+
+def load(
+    model: str, weights: str | None = None, imgsz: tuple[int, int] | None = None, outputs: list[str] | None = None
+) -> Loaded:
+    """Load MODEL.
+
+    model: a name of `NAMES` or `ALIASES`, a `.pt` of these families, or an `.onnx` (FP32 or QDQ). weights: a
+    checkpoint, "demo" (yolov8n only), "random" or "random:SEED"; None finds or downloads the published ones, and for
+    yolov8n falls back to the demo offline. imgsz: (H, W); None is 640x640, for ONNX the file's own. outputs: cut an
+    FP32 ONNX file at these tensors.
+
+    Raises:
+        HlsgenError: an unknown name (with the nearest), a size that the strides do not divide (with the nearest sizes),
+            weights that are missing, damaged, refused, of another network, or not finite; and as the ONNX readers.
+    """
+    path = Path(model)
+    if outputs and path.suffix.lower() != ".onnx":
+        raise HlsgenError("output names are for an .onnx model only")
+    if path.suffix.lower() == ".onnx":
+        if weights is not None:
+            raise HlsgenError(f"an .onnx model has its weights in it, got --weights {weights} too; leave it out")
+        return _from_onnx(path, imgsz, outputs)
+    if path.suffix.lower() == ".pt":
+        if weights is not None:
+            raise HlsgenError(f"a .pt model has its weights in it, got --weights {weights} too; leave it out")
+        return _from_checkpoint(safe_name(path.stem), None, path, str(path), imgsz)
+    name = ALIASES.get(model.lower(), model.lower())
+    if name not in NAMES:
+        near = difflib.get_close_matches(model.lower(), [*NAMES, *ALIASES], n=3, cutoff=0.4)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        known = ", ".join(NAMES)
+        raise HlsgenError(f"model {model[:60]!r} is unknown{hint}; known are {known}, a .pt file and an .onnx file")
+    if weights is None:
+        return _published(name, imgsz)
+    if weights == DEMO:
+        if name != DEMO_MODEL:
+            raise HlsgenError(f"the demo weights are for {DEMO_MODEL}, got {name}; give --weights FILE")
+        return _demo(imgsz, "")
+    if re.fullmatch(rf"{RANDOM}(:\d+)?", weights):
+        seed = int(weights.partition(":")[2] or 0) % (1 << 32)
+        made = yolo.build(yolo.random_model(name, seed), f"random {name}")
+        notice = f"random weights (seed {seed}): the cost of {name} is real, accuracy means nothing"
+        return _detector(name, made, imgsz, f"{RANDOM}:{seed}", notice)
+    return _from_checkpoint(name, name, Path(weights), weights, imgsz)
+
+
+def _published(name: str, imgsz: tuple[int, int] | None) -> Loaded:
+    """The published weights: on this machine, else downloaded, else (yolov8n, no network) the demo."""
+    file = f"{name}.pt"
+    cached = find_cached(file)
+    if cached is not None:
+        return _from_checkpoint(name, name, cached, str(cached), imgsz)
+    try:
+        path, checksum = download(file, cache_folder())
+    except Unreachable as reason:
+        if name == DEMO_MODEL:
+            return _demo(imgsz, f"no {file} here and {reason}: ")
+        raise HlsgenError(
+            f"{file} is not on this machine and could not be downloaded ({reason}); give --weights FILE, or --weights "
+            "random to measure cost only"
+        ) from reason
+    try:
+        loaded = _from_checkpoint(name, name, path, str(path), imgsz)
+    except HlsgenError:
+        path.unlink(missing_ok=True)  # what the server sent is no checkpoint; the next run shall ask again
+        raise
+    if checksum is None:
+        return replace(loaded, notice=f"{path} was downloaded; no published checksum was found to check it against")
+    return loaded
+
+
+def _demo(imgsz: tuple[int, int] | None, why: str) -> Loaded:
+    from hlsgen.models.demo import WEIGHTS
+
+    made = yolo.build(read_checkpoint(WEIGHTS), "the demo checkpoint")
+    shapes_known = ", ".join(made.classes)
+    notice = f"{why}DEMO WEIGHTS, trained on generated pictures of {shapes_known}; for photographs give --weights FILE"
+    return _detector(DEMO_MODEL, made, imgsz, DEMO, notice)
+
+
+def _from_checkpoint(
+    name: str, expected: str | None, path: Path, weights: str, imgsz: tuple[int, int] | None
+) -> Loaded:
+    held = read_checkpoint(path)
+    made = yolo.build(held, f"checkpoint {path}")
+    found = yolo.identify(held)
+    if expected is not None and found is not None and found != expected:
+        raise HlsgenError(f"checkpoint {path}: expected {expected}, it holds {found}; say hlsgen build {found}")
+    return _detector(name, made, imgsz, weights, None)
+
+
+def _detector(name: str, made: yolo.Yolo, imgsz: tuple[int, int] | None, weights: str, notice: str | None) -> Loaded:
+    size = imgsz or YOLO_SIZE
+    stride = max(made.strides)
+    if any(n < stride or n % stride for n in size):
+        below = "x".join(str(max(n // stride, 1) * stride) for n in size)
+        above = "x".join(str(max(-(-n // stride), 1) * stride) for n in size)
+        near = f"nearest is {above}" if below == above else f"nearest are {below} and {above}"
+        raise HlsgenError(f"--imgsz expects multiples of the stride {stride}, got {size[0]}x{size[1]}; the {near}")
+    channels = next(m for m in made.network.modules() if isinstance(m, nn.Conv2d)).in_channels
+    return Loaded(
+        name, made.network, (channels, *size), "detect", made.classes, made.strides, made.reg_max, weights, notice
+    )
+
+
+def _from_onnx(path: Path, imgsz: tuple[int, int] | None, outputs: list[str] | None) -> Loaded:
+    quantization: QuantSpec | None = None
+    if is_qdq(path):
+        if outputs:
+            raise HlsgenError(f"{path}: a QDQ file cannot be cut at output names; cut the FP32 file, then quantize it")
+        network, quantization, shape = read_qdq(path)
+    else:
+        imported = import_graph(load_model(path), str(path), outputs)
+        network, shape = imported.network, imported.shape
+    if imgsz is not None and imgsz != shape[1:]:
+        raise HlsgenError(
+            f"{path} is for images of {shape[1]}x{shape[2]}, got --imgsz {imgsz[0]}x{imgsz[1]}; give --imgsz "
+            f"{shape[1]}x{shape[2]} or export it anew"
+        )
+    return Loaded(safe_name(path.stem), network, shape, "none", (), (), 0, str(path), None, quantization)

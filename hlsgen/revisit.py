@@ -1,0 +1,92 @@
+"""What one does with a finished build: simulate it again, compare it on another picture, measure its accuracy."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hlsgen.build import Build, opened
+from hlsgen.errors import HlsgenError
+from hlsgen.progress import Progress
+from hlsgen.report.facts import CsimFacts
+
+
+def simulate(folder: Path, image: Path | None, strict: bool, progress: Progress) -> CsimFacts:
+    """C-simulate the project in `folder`, on `image` or on the build's own picture; nothing but its binary is written.
+
+    Raises:
+        HlsgenError: no such build, an unreadable image, no compiler.
+    """
+    return _simulated(opened(folder, "render", image, strict, progress))
+
+
+def _simulated(b: Build) -> CsimFacts:
+    from hlsgen import csim
+    from hlsgen.report.collect import csim_facts
+
+    b.progress.stage("csim", "compiling and simulating")
+    program = b.program
+    with tempfile.TemporaryDirectory(prefix="hlsgen-csim-") as scratch:
+        data = Path(scratch)
+        shutil.copy(b.folder / "data" / "parameters.bin", data)
+        csim.write_data(program, data, b.tensors[program.tensors[program.inputs[0]].reference], b.tensors)
+        b.simulated = csim.simulate(b.folder, program, data, b.options.strict)
+    return CsimFacts.model_validate(csim_facts(program, b.simulated))
+
+
+def compare(folder: Path, image: Path, out: Path, progress: Progress) -> dict[str, Any]:
+    """Boxes of `image` by the float network, the INT8 reference and the C-simulated hardware; drawn into `out`.
+
+    Returns:
+        csim (as in report.json), detections by source, sqnr_db by output, files by source.
+
+    Raises:
+        HlsgenError: as `simulate`, or `out` cannot be written.
+    """
+    from hlsgen.report.detections import draw_all, find_all
+    from hlsgen.report.sqnr import sqnr_by_tensor
+
+    b = opened(folder, "render", image, False, progress)
+    facts = _simulated(b)
+    found = find_all(b)
+    sqnr = sqnr_by_tensor(b.loaded.network, b.tensors, b.reference.spec.tensors, b.picture)
+    files = {}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for picture in draw_all(b.picture, found):
+            path = out / f"{image.stem}-{picture.name}.jpg"
+            path.write_bytes(picture.jpeg)
+            files[picture.name] = str(path)
+    except OSError as error:
+        raise HlsgenError(f"cannot write {out}: {error.strerror}; give --out a folder you may write to") from error
+    return {
+        "csim": facts.model_dump(mode="json"),
+        "detections": {source: [box.model_dump(mode="json") for box in boxes.facts] for source, boxes in found.items()},
+        "sqnr_db": {name: sqnr.get(name) for name in b.outputs},
+        "files": files,
+    }
+
+
+def evaluate(folder: Path, data: Path, progress: Progress) -> dict[str, Any]:
+    """mAP of the INT8 reference, and of the float network, on labelled images (`hlsgen.evaluate.accuracy`).
+
+    Returns:
+        map50_95, map50, fp32_map50_95, fp32_map50 (0..1), images, scheme, imgsz.
+    """
+    from hlsgen.evaluate import accuracy
+
+    b = opened(folder, "quantize", progress=progress)
+    size = max(b.options.imgsz)
+    progress.stage("float", "the float network")
+    fp32 = accuracy(b.loaded.network, b.loaded, data, size, progress=progress.step)
+    progress.stage("int8", "the INT8 reference")
+    int8 = accuracy(b.reference, b.loaded, data, size, progress=progress.step)
+    return {
+        "map50_95": int8["map50_95"],
+        "map50": int8["map50"],
+        "fp32_map50_95": fp32["map50_95"],
+        "fp32_map50": fp32["map50"],
+        "images": int8["images"],
+        "scheme": b.reference.spec.scheme,
+        "imgsz": list(b.options.imgsz),
+    }
