@@ -1,13 +1,13 @@
 """The road a network takes, as a table of contents: one function a stage, in order, each with its product on disk.
 
 A stage reads what earlier stages made (in memory when they have just run, else from the build folder), leaves its own
-product in `stages/`, and returns what it has to say as plain facts. `render` writes the project itself; `csim` proves it.
+product in `stages/`, and returns what it has to say as plain facts. `render` writes the project; `csim` proves it.
 """
 
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -39,15 +39,16 @@ INPUT_PICTURE = Path("pictures") / "input.png"
 class BuildOptions:
     """What a build is asked for.
 
-    imgsz: height and width in pixels. calib: a folder of images, or None for the demo's own. image: the picture that is
-    C-simulated, or None for the first one of the calibration set (the demo: a held-out one).
+    imgsz: height and width in pixels, or None for the model's own (640x640; an ONNX file's). calib: a folder of images,
+    or None for the demo's own. image: the picture that is C-simulated, or None for the first one of the calibration
+    folder, without one a generated picture that the demo has never seen.
     """
 
     model: str
     part: str
     out: Path
     weights: str | None = None
-    imgsz: tuple[int, int] = (640, 640)
+    imgsz: tuple[int, int] | None = None
     scheme: Scheme = "fixed"
     arch: Literal["auto", "engine"] = "auto"
     calib: Path | None = None
@@ -61,8 +62,9 @@ class BuildOptions:
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:
             raise HlsgenError(f"unknown scheme {self.scheme!r}: expected one of {', '.join(SCHEMES)}")
-        if len(self.imgsz) != 2 or min(self.imgsz) < 1 or max(self.imgsz) > 8192:
-            raise HlsgenError(f"an image size is two numbers of 1 to 8192 pixels (height and width), got {self.imgsz}")
+        if self.imgsz is not None and (min(self.imgsz) < 1 or max(self.imgsz) > 8192):
+            size = f"{self.imgsz[0]}x{self.imgsz[1]}"
+            raise HlsgenError(f"an image size is two numbers of 1 to 8192 pixels (height x width), got {size}")
         if self.images < 1:
             raise HlsgenError(f"calibration needs at least one image, got --images {self.images}")
         if not 8 <= self.pre_bits <= 16:
@@ -154,8 +156,10 @@ class Build:
         return name if re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) else f"net_{name}"
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        return (3, *self.options.imgsz)
+    def size(self) -> tuple[int, int]:
+        """Height and width of the network's image, in pixels."""
+        _, height, width = self.loaded.shape
+        return height, width
 
 
 def load(b: Build) -> Facts:
@@ -165,32 +169,37 @@ def load(b: Build) -> Facts:
     o = b.options
     b.loaded = models.load(o.model, o.weights, o.imgsz)
     b.loaded.save(b.at("load"))
+    if b.loaded.shape[0] != 3:
+        raise HlsgenError(f"{o.model} expects images of {b.loaded.shape[0]} channels; pictures have 3")
     if b.loaded.notice:
         b.progress.note(b.loaded.notice)
     return {
         "name": b.loaded.name,
         "weights": b.loaded.weights,
-        "notice": b.loaded.notice,
+        "notice": b.loaded.notice or "",
         "classes": list(b.loaded.classes),
         "params": b.loaded.params,
-        "gmacs": b.loaded.gmacs(o.imgsz),
+        "gmacs": b.loaded.gmacs(),
     }
 
 
 def quantize(b: Build) -> Facts:
     """Float network and calibration images to the INT8 reference: every scale and every integer weight."""
-    from hlsgen.quantize import quantize
+    from hlsgen.quantize import Reference, quantize
 
-    images, source = calibration(b)
-    b.reference = quantize(
-        b.loaded.network, images, b.options.scheme, pre_bits=b.options.pre_bits, progress=b.progress.step
-    )
+    o, given = b.options, b.loaded.quantization
+    images: list[Image] = []
+    if given is not None:
+        b.reference, source = Reference.from_spec(b.loaded.network, given), "the QDQ file's own scales"
+    else:
+        images, source = calibration(b)
+        b.reference = quantize(b.loaded.network, images, o.scheme, pre_bits=o.pre_bits, progress=b.progress.step)
     b.reference.save(b.at("quantize"))
     spec = b.reference.spec
     return {
         "images": len(images),
         "source": source,
-        "pre_bits": b.options.pre_bits if b.options.scheme != "native" else 8,
+        "pre_bits": max(q.bits for q in spec.tensors.values()),
         "tensors": len(spec.tensors),
         "convs": len(spec.convs),
     }
@@ -202,17 +211,17 @@ def export(b: Build) -> Facts:
     from hlsgen.frontend.qdq_write import write_qdq
 
     path = b.at("export") / "model.qdq.onnx"
-    write_qdq(b.loaded.network, b.reference.spec, b.shape, path, b.loaded.name)
+    write_qdq(b.loaded.network, b.reference.spec, b.loaded.shape, path, b.loaded.name)
     return agreement(path, b.tensors, b.picture[None])
 
 
 def import_(b: Build) -> Facts:
     """The QDQ network as an hls4ml ModelGraph, layer by layer."""
     from hlsgen.backend import store
+    from hlsgen.backend.frontend_layers import layer_list
     from hlsgen.backend.graph import model_graph
-    from hlsgen.backend.layer_list import layer_list
 
-    layers = layer_list(b.loaded.network, b.reference.spec, b.shape)
+    layers = layer_list(b.loaded.network, b.reference.spec, b.loaded.shape)
     b.imported = model_graph(layers, b.project, b.folder, b.target.part)
     store.save(b.imported, b.at("import"))
     return {"layers": len(layers.layers)}
@@ -245,14 +254,14 @@ def render(b: Build) -> Facts:
     """Program to the Vitis HLS project."""
     from hlsgen.render import ProjectFacts, render
 
-    height, width = b.options.imgsz
+    height, width = b.size
     facts = ProjectFacts(str(b.loaded.name), b.target.vivado, b.target.clock.default_mhz, f"{height}x{width}")
     render(b.program, b.folder, facts)
     return {"clock_mhz": facts.clock_mhz, "part": facts.part}
 
 
 def csim(b: Build) -> Facts:
-    """The project compiled and run on the picture, every op's output compared with the reference, integer for integer."""
+    """The project compiled and run on the picture, every op's output held to the reference, integer for integer."""
     from hlsgen.csim import simulate, write_data
     from hlsgen.report.collect import csim_facts
 
@@ -285,7 +294,7 @@ WHAT: dict[str, str] = {
 
 
 def run(options: BuildOptions, progress: Progress | None = None) -> Facts:
-    """The whole road, or the part of it between `start_from` and `stop_after`. The build folder appears when all is done.
+    """The whole road, or the part between `start_from` and `stop_after`. The build folder appears when all is done.
 
     Returns:
         report.json as a dict.
@@ -294,6 +303,7 @@ def run(options: BuildOptions, progress: Progress | None = None) -> Facts:
         HlsgenError: bad input, or a folder that cannot be written; then nothing is left half written.
     """
     from hlsgen.report.collect import collect
+    from hlsgen.report.detections import save_png
     from hlsgen.report.write import write_report
 
     progress = progress or Quiet()
@@ -302,6 +312,7 @@ def run(options: BuildOptions, progress: Progress | None = None) -> Facts:
     first = _order(options.start_from) if options.start_from else 0
     last = _order(options.stop_after) if options.stop_after else len(names) - 1
     kept = _kept(options, first) if first else []
+    _readable(options)
     with replacing(options.out, kept) as folder:
         b = Build(folder, options, progress, target, facts=_read_facts(folder, names[:first]))
         for name in names[first : last + 1]:
@@ -312,6 +323,8 @@ def run(options: BuildOptions, progress: Progress | None = None) -> Facts:
             b.facts[name] = {**said, "stage_seconds": round(seconds, 3)}
             progress.done(name, seconds, _headline(name, said))
         progress.stage("report", "measuring and drawing")
+        if last >= _order("quantize"):
+            save_png(b.picture, folder / INPUT_PICTURE)
         _write_json(folder / STAMP, {"hlsgen": __version__, "last": names[last], **_recorded(options)})
         _write_json(folder / FACTS, b.facts)
         return write_report(folder, *collect(b))
@@ -330,12 +343,13 @@ def opened(
     if last not in STAGES or _order(last) < _order(needs):
         raise HlsgenError(f"{folder} was built up to {last!r} only; build it up to {needs!r} first")
     try:
-        height, width = (int(n) for n in stamp["imgsz"])  # type: ignore[attr-defined]
+        given = stamp["imgsz"]
+        size = (int(given[0]), int(given[1])) if isinstance(given, list) else None
         options = BuildOptions(
             model=str(stamp["model"]),
             part=str(stamp["part"]),
             out=folder,
-            imgsz=(height, width),
+            imgsz=size,
             scheme=stamp["scheme"],  # type: ignore[arg-type]
             image=image or folder / INPUT_PICTURE,
             strict=strict,
@@ -352,51 +366,51 @@ def calibration(b: Build) -> tuple[list[Image], str]:
     Raises:
         HlsgenError: the folder holds no image, or there is none and the weights are not the demo's.
     """
+    from hlsgen.models.demo.shapes import CALIB_SEED
+    from hlsgen.models.images import letterbox, list_images, read_image
+
     o = b.options
     if o.calib is not None:
-        paths = _listed(o.calib, o.images)
-        return [_read(path, o.imgsz) for path in paths], str(o.calib)
-    if b.loaded.weights == "demo":
-        from hlsgen.models.demo.shapes import CALIB_SEED
-
-        return list(_generated(range(o.images), o.imgsz, CALIB_SEED)), "generated shapes (the demo's own)"
+        paths = list_images(o.calib)[: o.images]
+        return [letterbox(read_image(path), b.size) for path in paths], str(o.calib)
+    if b.loaded.weights == "demo" or b.loaded.weights.startswith("random"):
+        return [generated(index, b.size, CALIB_SEED) for index in range(o.images)], "generated shapes"
     raise HlsgenError(
-        "calibration needs pictures like those the network will see: give --calib FOLDER (32 are enough), "
-        "or --weights demo for the bundled demo and its own"
+        "calibration needs pictures like those the network will see: give --calib FOLDER (32 pictures are enough), or "
+        "--weights demo for the bundled demo, which has its own"
     )
 
 
 def picture(b: Build) -> Image:
     """The picture that the report shows and csim simulates."""
+    from hlsgen.models.demo.shapes import HELDOUT_SEED
+    from hlsgen.models.images import letterbox, list_images, read_image
+
     o = b.options
     if o.image is not None:
-        return _read(o.image, o.imgsz)
+        return letterbox(read_image(o.image), b.size)
     if o.calib is not None:
-        return _read(_listed(o.calib, 1)[0], o.imgsz)
-    from hlsgen.models.demo.shapes import HELDOUT_SEED
-
-    return next(_generated(range(1), o.imgsz, HELDOUT_SEED))
+        return letterbox(read_image(list_images(o.calib)[0]), b.size)
+    return generated(0, b.size, HELDOUT_SEED)
 
 
-def _read(path: Path, imgsz: tuple[int, int]) -> Image:
-    from hlsgen.models.images import letterbox, read_image
-
-    return letterbox(read_image(path), imgsz)
-
-
-def _listed(folder: Path, count: int) -> list[Path]:
-    from hlsgen.models.images import list_images
-
-    return list(list_images(folder))[:count]
-
-
-def _generated(indices: Iterable[int], imgsz: tuple[int, int], seed: int) -> Iterator[Image]:
+def generated(index: int, size: tuple[int, int], seed: int) -> Image:
+    """Picture `index` of the demo's world, letterboxed to `size` (H, W)."""
     from hlsgen.models.demo.shapes import render
     from hlsgen.models.images import letterbox
 
-    for index in indices:
-        image, _ = render(index, max(imgsz), seed)
-        yield letterbox(image, imgsz)
+    image, _ = render(index, max(size), seed)
+    return letterbox(image, size)
+
+
+def _readable(options: BuildOptions) -> None:
+    """Reads what is only needed late, so that a bad path is told at once."""
+    from hlsgen.models.images import list_images, read_image
+
+    if options.calib is not None:
+        list_images(options.calib)
+    if options.image is not None:
+        read_image(options.image)
 
 
 def _order(stage: str) -> int:
@@ -442,7 +456,9 @@ def _read_facts(folder: Path, stages: list[str]) -> dict[str, Facts]:
         found = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         return {name: found[name] for name in stages}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise HlsgenError(f"the record of the earlier stages, {FACTS}, is damaged or missing; build from the start") from error
+        raise HlsgenError(
+            f"{FACTS}, the earlier stages' record, is damaged or missing; build from the start"
+        ) from error
 
 
 def _write_json(path: Path, value: object) -> None:
@@ -457,7 +473,9 @@ def _headline(stage: str, said: Facts) -> str:
         return f"{said['images']} images from {said['source']}"
     if stage == "export":
         found = said["equal_inputs"]
-        return f"ONNX Runtime, operator by operator: {found['differing']:,} of {said['elements']:,} elements are 1 step off"
+        return (
+            f"{found['differing']:,} of {said['elements']:,} elements 1 step off in ONNX Runtime, operator by operator"
+        )
     if stage in ("import", "passes"):
         return f"{said['layers']} layers"
     if stage == "lower":

@@ -1,4 +1,4 @@
-"""The command line. Results go to stdout, everything said on the way to stderr; bad input is one sentence and exit code 2."""
+"""The command line. Results go to stdout, what is said on the way to stderr; bad input is one sentence and exit code 2."""
 
 import contextlib
 import errno
@@ -24,7 +24,7 @@ OK, MISMATCH, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 STAGE_NAMES = ("load", "quantize", "export", "import", "passes", "lower", "render", "csim")
 
 
-class ImageSize(click.ParamType):
+class ImageSize(click.ParamType[tuple[int, int]]):
     """`640` or `416x640` (height x width) to (height, width)."""
 
     name = "SIZE"
@@ -40,7 +40,7 @@ class ImageSize(click.ParamType):
 
 
 def _json_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--json", "as_json", is_flag=True, help="Print machine-readable facts to stdout, nothing else.")(
+    return click.option("--json", "as_json", is_flag=True, help="Print facts as JSON on stdout, nothing else.")(
         function
     )
 
@@ -55,7 +55,7 @@ def cli() -> None:
 @click.argument("model")
 @click.option("--part", required=True, help="FPGA part or board (hlsgen targets lists them).")
 @click.option("--weights", help="Checkpoint file, or 'demo' for the bundled demo model.")
-@click.option("--imgsz", type=ImageSize(), default="640", show_default=True, help="Image size, 640 or 416x640 (HxW).")
+@click.option("--imgsz", type=ImageSize(), help="Image size, 640 or 416x640 (HxW)  [default: the model's own]")
 @click.option("--scheme", type=click.Choice(SCHEMES), default="fixed", show_default=True, help="Quantization scheme.")
 @click.option("--calib", type=click.Path(path_type=Path), help="Folder of calibration images.")
 @click.option("--images", type=int, default=32, show_default=True, help="How many of them to use.")
@@ -120,11 +120,10 @@ def compare(folder: Path, image: Path, out: Path | None, as_json: bool) -> int:
     for source, boxes in facts["detections"].items():
         for box in boxes:
             table.add_row(source, escape(box["name"]), f"{box['score']:.3f}", *(f"{v:.1f}" for v in box["box"]))
-    console = Console()
-    console.print(table)
+    _print_table(table)
     _print_csim(facts["csim"])
     for path in facts["files"].values():
-        console.print(f"picture   {path}", markup=False, highlight=False, soft_wrap=True)
+        click.echo(f"picture   {path}")
     return MISMATCH if facts["csim"]["mismatches"] else OK
 
 
@@ -184,7 +183,7 @@ def targets(name: str | None, as_json: bool) -> int:
             f"{target.bandwidth_gb_s:g}",
             f"{target.clock.default_mhz:g}",
         )
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    _print_table(table)
     return OK
 
 
@@ -207,16 +206,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit code: 0, 1 on a mismatch, 2 on bad input, 130 when interrupted."""
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        code = cli.main(args=arguments, prog_name="hlsgen", standalone_mode=False)
+        # not cli.main(): it would exit with 1, our code for a mismatch, when the reader of a pipe goes away
+        with cli.make_context("hlsgen", list(sys.argv[1:] if arguments is None else arguments)) as context:
+            code = cli.invoke(context)
         return code if isinstance(code, int) else OK
+    except click.exceptions.Exit as finished:
+        return finished.exit_code
     except HlsgenError as error:
         return _fail(str(error))
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return BAD_INPUT
     except click.UsageError as error:
-        hint = f" (see hlsgen {error.ctx.info_name} --help)" if error.ctx and error.ctx.parent else " (see hlsgen --help)"
-        return _fail(error.format_message().rstrip(".") + hint)
+        command = f" {error.ctx.info_name}" if error.ctx and error.ctx.parent else ""
+        return _fail(f"{error.format_message().rstrip('.')} (see hlsgen{command} --help)")
     except click.ClickException as error:
         return _fail(error.format_message())
     except (click.Abort, KeyboardInterrupt):
@@ -256,11 +259,18 @@ def _print_json(value: object) -> None:
     click.echo(json.dumps(value, indent=1, sort_keys=False))
 
 
+def _print_table(table: Table) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    with console.capture() as capture:
+        console.print(table)
+    click.echo(capture.get(), nl=False)
+
+
 def _print_verdict(report: dict[str, Any], folder: Path) -> None:
     if report["csim"] is not None:
         _print_csim(report["csim"])
     else:
-        click.echo(f"stopped before the C-simulation; run hlsgen build with --start-from {_next_stage(report)} to go on")
+        click.echo(f"STOPPED   before the C-simulation; go on with --start-from {_next_stage(report)}")
     click.echo(f"project   {folder}")
     click.echo(f"report    {folder / 'report.html'}")
     for name, path in report["files"].items():
@@ -273,7 +283,7 @@ def _next_stage(report: dict[str, Any]) -> str:
 
 
 def _print_csim(facts: dict[str, Any]) -> None:
-    size = f"{facts['elements']:,} integers in {facts['tensors']} tensors of {facts['ops']} ops ({facts['types']} types)"
+    size = f"{facts['elements']:,} integers of {facts['tensors']} tensors ({facts['types']} types)"
     if not facts["mismatches"]:
         click.secho(f"EXACT     all {size} equal the INT8 reference", fg="green", bold=True)
     else:

@@ -57,7 +57,9 @@ def write_data(program: Program, folder: Path, image: Map, expected: Mapping[str
         shape = (tensor.channels, tensor.height, tensor.width)
         if values is None or values.shape != shape:
             came = "nothing" if values is None else str(values.shape)
-            raise HlsgenError(f"the reference expected to give {tensor.reference} as {shape}, got {came}; quantize again")
+            raise HlsgenError(
+                f"the reference expected to give {tensor.reference} as {shape}, got {came}; quantize again"
+            )
         begin = tensor.address * beat
         maps[begin : begin + tensor.bytes()] = tensor.pack(values.astype(np.int8), tm)
     maps[first.address * beat : first.address * beat + len(packed)] = packed
@@ -74,14 +76,22 @@ def compile_project(folder: Path, strict: bool = False) -> tuple[Path, float]:
     compiler = os.environ.get("CXX", "g++")
     for tool in ("make", compiler.split()[0]):
         if shutil.which(tool) is None:
-            raise HlsgenError(f"C-simulation needs {tool}, which is not on the PATH; install it (Debian: apt install g++ make)")
+            raise HlsgenError(
+                f"C-simulation needs {tool}, which is not on the PATH; install it (Debian: apt install g++ make)"
+            )
     target = "build/csim-strict" if strict else "build/csim"
     begun = time.perf_counter()
     done = subprocess.run(
-        ["make", "--no-print-directory", "-s", "-C", str(folder), f"CXX={compiler}", target], capture_output=True, text=True
+        ["make", "--no-print-directory", "-s", "-C", str(folder), f"CXX={compiler}", target],
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if "error" in line.lower()] or done.stderr.splitlines() or ["nothing"]
+        lines = (
+            [line for line in done.stderr.splitlines() if "error" in line.lower()]
+            or done.stderr.splitlines()
+            or ["nothing"]
+        )
         raise HlsgenError(f"the generated C++ in {folder} did not compile; {compiler} said: {lines[0].strip()[:300]}")
     return folder / target, time.perf_counter() - begun
 
@@ -96,7 +106,9 @@ def simulate(folder: Path, program: Program, data: Path, strict: bool = False) -
     with tempfile.TemporaryDirectory(prefix="hlsgen-csim-") as scratch:
         verdict, dump = Path(scratch) / "csim.json", Path(scratch) / "maps.bin"
         done = subprocess.run(
-            [str(binary.resolve()), str(data), "--json", str(verdict), "--dump", str(dump)], capture_output=True, text=True
+            [str(binary.resolve()), str(data), "--json", str(verdict), "--dump", str(dump)],
+            capture_output=True,
+            text=True,
         )
         if done.returncode not in (0, 1) or not dump.is_file():
             said = (done.stderr or done.stdout).strip().splitlines() or [f"exit status {done.returncode}"]

@@ -42,7 +42,7 @@ class Quiet:
 
 
 class Terminal(AbstractContextManager["Terminal"]):
-    """One line a finished stage and a live bar for the current one, on `console`; plain lines where it is no terminal."""
+    """One line a finished stage, and on a terminal a live bar for the current one."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

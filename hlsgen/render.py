@@ -60,7 +60,9 @@ def hls_include() -> Path:
 
     spec = importlib.util.find_spec("hls4ml")
     if spec is None or spec.origin is None:
-        raise HlsgenError("hls4ml is not installed, whose ap_int.h and hls_stream.h the C-simulation includes; pip install hls4ml")
+        raise HlsgenError(
+            "hls4ml is not installed, whose ap_int.h and hls_stream.h the C-simulation includes; pip install hls4ml"
+        )
     return Path(spec.origin).parent / "templates" / "vivado" / "ap_types"
 
 
@@ -174,5 +176,3 @@ def write_manifest(folder: Path, facts: ProjectFacts, program: Program) -> None:
         "files": sums,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-
-

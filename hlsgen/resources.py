@@ -16,4 +16,4 @@ def folder(name: Literal["templates", "targets", "sim"]) -> Path:
     for base in (package / "_data", package.parent):
         if (base / name).is_dir():
             return base / name
-    raise HlsgenError(f"the folder {name!r} is missing beside {package}; reinstall hlsgen from its wheel or a full checkout")
+    raise HlsgenError(f"the folder {name!r} is missing beside {package}; reinstall hlsgen")

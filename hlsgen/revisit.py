@@ -76,7 +76,7 @@ def evaluate(folder: Path, data: Path, progress: Progress) -> dict[str, Any]:
     from hlsgen.evaluate import accuracy
 
     b = opened(folder, "quantize", progress=progress)
-    size = max(b.options.imgsz)
+    size = max(b.size)
     progress.stage("float", "the float network")
     fp32 = accuracy(b.loaded.network, b.loaded, data, size, progress=progress.step)
     progress.stage("int8", "the INT8 reference")
@@ -88,5 +88,5 @@ def evaluate(folder: Path, data: Path, progress: Progress) -> dict[str, Any]:
         "fp32_map50": fp32["map50"],
         "images": int8["images"],
         "scheme": b.reference.spec.scheme,
-        "imgsz": list(b.options.imgsz),
+        "imgsz": list(b.size),
     }

@@ -21,7 +21,7 @@ class _Strict(BaseModel):
 
 
 class Resources(_Strict):
-    """What the fabric holds. A LUT is a 6-input LUT; BRAM is counted in blocks of 36 Kbit, URAM in blocks of 288 Kbit."""
+    """What the fabric holds. A LUT has 6 inputs, a BRAM block 36 Kbit, an URAM block 288 Kbit."""
 
     lut: int = Field(gt=0)
     ff: int = Field(gt=0)

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hlsgen.errors import HlsgenError
@@ -15,7 +15,16 @@ STAMP = Path("stages") / "build.json"
 """The file, relative to a build folder, that marks it as ours."""
 _SPARE_BYTES = 64 << 20  # the least free space with which a build is begun
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_REFUSED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP}
+_REFUSED = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.ENOENT,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+}
 
 
 def read_stamp(folder: Path) -> dict[str, object]:
@@ -29,7 +38,7 @@ def read_stamp(folder: Path) -> dict[str, object]:
     except (OSError, ValueError):
         found = None
     if not isinstance(found, dict) or "hlsgen" not in found:
-        raise HlsgenError(f"{folder} is not a folder that hlsgen built (it has no readable {STAMP}); run hlsgen build first")
+        raise HlsgenError(f"{folder} is no build of hlsgen (it has no readable {STAMP}); run hlsgen build first")
     return found
 
 
@@ -44,25 +53,25 @@ def replacing(out: Path, keep: list[str]) -> Iterator[Path]:
     Raises:
         HlsgenError: where `out` holds something else, or cannot be written, or the disk is full.
     """
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise HlsgenError(f"{out} exists and is no folder; give --out another name")
-    if out.is_dir() and any(out.iterdir()) and not (out / STAMP).is_file():
-        raise HlsgenError(f"{out} holds files that hlsgen did not write; give --out another name or empty it")
-    parent = out.absolute().parent
+    place = Path(os.path.abspath(out))  # --out . and --out .. too have a name and a parent
+    parent = place.parent
+    missing: list[Path] = []
     made: Path | None = None
     try:
+        _may_take(out)
+        missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
         parent.mkdir(parents=True, exist_ok=True)
         if out.is_dir() and not os.access(out, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(out))
-        made = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=parent))
+        made = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".part", dir=parent))
         made.chmod(0o777 & ~_umask())
         if shutil.disk_usage(parent).free < _SPARE_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(parent))
         for path in keep:
             _copy(out / path, made / path)
         yield made
-        _exchange(made, out)
-        made = None
+        _exchange(made, place)
+        made, missing = None, []
     except OSError as error:
         explained = _explained(error, out)
         if explained is None:
@@ -72,11 +81,21 @@ def replacing(out: Path, keep: list[str]) -> Iterator[Path]:
         raise
     except Exception as error:
         if shutil.disk_usage(parent).free < 1 << 20:  # writers in C++ say only that they failed
-            raise HlsgenError(f"the disk that holds {out} is full; free some room or give --out another place") from error
+            raise _full(out) from error
         raise
     finally:
         if made is not None:
             shutil.rmtree(made, ignore_errors=True)
+        for folder in missing:  # deepest first; what somebody else put something into stays
+            with suppress(OSError):
+                folder.rmdir()
+
+
+def _may_take(out: Path) -> None:
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise HlsgenError(f"{out} exists and is no folder; give --out another name")
+    if out.is_dir() and any(out.iterdir()) and not (out / STAMP).is_file():
+        raise HlsgenError(f"{out} holds files that hlsgen did not write; give --out another name or empty it")
 
 
 def _umask() -> int:
@@ -97,7 +116,7 @@ def _exchange(made: Path, out: Path) -> None:
     if not out.exists():
         os.replace(made, out)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.absolute().parent))
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".old", dir=out.parent))
     os.replace(out, old)  # onto an empty folder
     try:
         os.replace(made, out)
@@ -110,10 +129,12 @@ def _exchange(made: Path, out: Path) -> None:
 def _explained(error: OSError, out: Path) -> HlsgenError | None:
     """The error in the user's words where it is about the build folder or the room for it, else None."""
     if error.errno in _FULL:
-        return HlsgenError(
-            f"the disk that holds {out} is full: free at least {_SPARE_BYTES >> 20} MiB or give --out another place"
-        )
+        return _full(out)
     parent = str(out.absolute().parent)
     if error.errno in _REFUSED and (error.filename is None or str(error.filename).startswith(parent)):
         return HlsgenError(f"cannot write {out}: {error.strerror}; give --out a folder you may write to")
     return None
+
+
+def _full(out: Path) -> HlsgenError:
+    return HlsgenError(f"the disk of {out} is full: free {_SPARE_BYTES >> 20} MiB or more, or give --out another place")

@@ -1,6 +1,8 @@
-"""Shared by all tests: one torch thread a worker, no network for ultralytics, long tests on request, test data beside us."""
+"""For all tests: one torch thread a worker, no network for ultralytics, long tests on request, test data beside us."""
 
+import difflib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ SHARED = ROOT.parent / "shared"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="run the tests marked full too")
+    parser.addoption("--update-golden", action="store_true", help="write the golden files anew")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -31,3 +34,19 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the test images and weights in {SHARED}")
     return SHARED
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """golden(name, text): `text` must be what tests/golden/NAME holds; --update-golden writes it there."""
+
+    def check(name: str, text: str) -> None:
+        path = ROOT / "tests" / "golden" / name
+        if request.config.getoption("--update-golden"):
+            path.write_text(text, encoding="utf-8")
+        expected = path.read_text(encoding="utf-8") if path.exists() else ""
+        if text != expected:
+            lines = difflib.unified_diff(expected.splitlines(), text.splitlines(), name, "now", lineterm="")
+            pytest.fail("\n".join(lines), pytrace=False)
+
+    return check

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hlsgen.program.ops import Program
 
 # hls4ml's own passes that a graph of its front ends needs before `adopt`. Left out of its `convert` flow: what chooses
-# precisions (infer_precision_types, bit_exact) and what prepares for its own kernels.
+# precisions (infer_precision_types, bit_exact, merge_linear_activation) and what prepares for its own kernels.
 _HLS4ML_PASSES = [
     "channels_last_converter",
     "remove_nop_transpose",
@@ -27,7 +27,6 @@ _HLS4ML_PASSES = [
     "fuse_consecutive_batch_normalization",
     "fuse_batch_normalization",
     "eliminate_linear_activation",
-    "merge_linear_activation",
 ]
 
 

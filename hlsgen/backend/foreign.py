@@ -131,7 +131,8 @@ def fold_batch_norm(weight: Floats, bias: Floats, norm: Any, layout: str) -> tup
 def quantized(node: Any, norms: list[Any], x: Foreign, weight: Floats, bias: Floats) -> ConvQ:
     """Integers of a convolution with the precisions hls4ml's configuration gives its weights and biases.
 
-    Weights ap_fixed<B,I>, B <= 8: scale 2**-(B-I). Biases take their own precision first (that of the last of `norms`,
+    Weights ap_fixed<B,I>: scale 2**-(B-I), and all must fit 8 bits.
+    Biases take their own precision first (that of the last of `norms`,
     which were folded in, that shifts at all), then the accumulator's scale; `auto` is the accumulator's.
 
     Raises:
@@ -219,6 +220,6 @@ def _integers(layer: str, key: str, kind: Any, values: Floats) -> tuple[Floats, 
 
 def _weight_precision(node: Any, got: str) -> HlsgenError:
     return HlsgenError(
-        f"layer {node.name}: expected weights of at most 8 bits, got {got}; "
+        f"layer {node.name}: expected weights that fit 8 bits, got {got}; "
         "set Precision/weight to ap_fixed<8,I,RND_CONV,SAT>"
     )

@@ -6,7 +6,7 @@ from typing import Any
 from hls4ml.model import ModelGraph
 
 from hlsgen.backend.layer_list import LayerList
-from hlsgen.backend.layers import ATTRIBUTES, LAYOUTS_KEY, scheme_of
+from hlsgen.backend.layers import ATTRIBUTES, layouts_of, scheme_of
 from hlsgen.backend.plugin import NAME
 from hlsgen.backend.rewrite import copied, finish
 from hlsgen.names import identifier
@@ -35,7 +35,7 @@ def model_graph(layers: LayerList, project: str, output_dir: Path | str, part: s
 
 def layers_of(graph: Any) -> LayerList:
     """The layers of a ModelGraph made by `model_graph` (or adopted), before or after the passes."""
-    layers = LayerList(scheme_of(graph), outputs=list(graph.outputs), layouts=dict(graph.config.config[LAYOUTS_KEY]))
+    layers = LayerList(scheme_of(graph), outputs=list(graph.outputs), layouts=layouts_of(graph))
     for node in graph.get_layers():
         kind = node.get_attr("class_name")
         known = {

@@ -21,7 +21,8 @@ from typing import Any
 
 from hls4ml.model import layers as hls4ml_layers
 
-from hlsgen.quantize.spec import Scheme
+from hlsgen.errors import HlsgenError
+from hlsgen.quantize.spec import SCHEMES, Scheme
 
 Shape = tuple[int, int, int]  # channels, height, width
 Pads = tuple[int, int, int, int]  # top, bottom, left, right
@@ -81,5 +82,12 @@ def quant_of(node: Any) -> dict[str, Any]:
 
 def scheme_of(graph: Any) -> Scheme:
     """The quantization scheme of a ModelGraph made by `model_graph` (or adopted)."""
-    scheme: Scheme = graph.config.config[SCHEME_KEY]
-    return scheme
+    scheme = graph.config.config.get(SCHEME_KEY)
+    if scheme not in SCHEMES:
+        raise HlsgenError(f"expected {SCHEME_KEY} in the graph's configuration to be one of {SCHEMES}, got {scheme!r}")
+    return scheme  # type: ignore[no-any-return]
+
+
+def layouts_of(graph: Any) -> dict[str, str]:
+    """The layouts in which the user holds inputs and outputs (`LayerList.layouts`)."""
+    return dict(graph.config.config.get(LAYOUTS_KEY, {}))

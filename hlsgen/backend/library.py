@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hlsgen.backend.layers import LAYOUTS_KEY
+from hlsgen.backend.layers import layouts_of
 from hlsgen.csim import tensor_of
 from hlsgen.errors import HlsgenError
 from hlsgen.program.ops import Program
@@ -101,7 +101,7 @@ def predict(model: Any, program: Program, library: Any, x: npt.NDArray[Any]) -> 
     x = np.asarray(x)
     if x.dtype not in (np.float32, np.float64) or x.size == 0 or x.size % (c * h * w):
         raise HlsgenError(f"expected float32 or float64 samples of {c * h * w} values, got {x.dtype} {x.shape}")
-    layouts = model.config.config[LAYOUTS_KEY]
+    layouts = layouts_of(model)
     last = layouts.get(name) == "channels_last"
     samples = x.reshape(-1, h, w, c).transpose(0, 3, 1, 2) if last else x.reshape(-1, c, h, w)
     parameters = np.fromfile(Path(model.config.get_output_dir()) / "data" / "parameters.bin", np.int8)

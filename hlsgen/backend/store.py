@@ -36,7 +36,7 @@ def save(graph: Any, folder: Path) -> None:
     (folder / JSON).write_text(text, encoding="utf-8")
 
 
-def read(folder: Path, project: str, output_dir: Path | str) -> Any:
+def read(folder: Path, project: str, output_dir: Path | str, part: str = "xc7z020") -> Any:
     """The ModelGraph that `save` wrote.
 
     Raises:
@@ -54,7 +54,7 @@ def read(folder: Path, project: str, output_dir: Path | str) -> Any:
         raise HlsgenError(
             f"expected {folder}/{JSON} and {NPZ} as this version of hlsgen writes them ({error}); build again"
         ) from error
-    return model_graph(layers, project, output_dir)
+    return model_graph(layers, project, output_dir, part)
 
 
 def _layer(stored: dict[str, Any], arrays: Any) -> dict[str, Any]:

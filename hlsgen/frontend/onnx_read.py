@@ -1,7 +1,8 @@
 """FP32 ONNX, from any exporter, to the network vocabulary.
 
 Rules:
- 1. constants are initializers, `Constant` nodes and identities of them; everything else is a map [1, C, H, W].
+ 1. constants are initializers, `Constant` nodes, the shape of a map (all are known: [1, C, H, W]), and what a few
+    operators compute from constants alone; everything else is a map.
  2. x * Sigmoid(x) is a SiLU; x * HardSigmoid(x) (alpha 1/6, beta 1/2) a Hardswish; 0.5 * x * (1 + Erf(x / sqrt(2))) a
     GELU.
  3. nodes that no wanted output needs are not looked at.
@@ -27,6 +28,7 @@ import numpy.typing as npt
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
@@ -36,6 +38,9 @@ from hlsgen.models import network as vocabulary
 Shape = tuple[int, int, int]
 Pair = tuple[int, int]  # vertical, horizontal
 MAX_NAME = 64
+_FOLDED = frozenset(
+    "Add Cast Ceil Concat Div Floor Gather Identity Mul Reshape Slice Squeeze Sub Unsqueeze".split()
+)  # what exporters compute sizes with
 _OWN = "hlsgen"  # the domain of fused operators, which exist in memory only
 _CPP = (
     "alignas alignof and_eq asm auto bitand bitor bool case catch char char16_t char32_t compl const const_cast "
@@ -126,6 +131,7 @@ class _Unsupported(Exception):
 class _Importer:
     source: str
     constants: dict[str, npt.NDArray[Any]]
+    opset: int
     reads: dict[str, int] = field(default_factory=dict)  # how many nodes (and outputs) read a tensor
     root: nn.Module = field(default_factory=nn.Module)
     graph: fx.Graph = field(default_factory=fx.Graph)
@@ -185,7 +191,8 @@ def import_graph(model: onnx.ModelProto, source: str, outputs: Sequence[str] | N
     nodes = _fuse([n for n in model.graph.node if n.op_type != "Constant"], constants)
     wanted = list(outputs) if outputs else [o.name for o in model.graph.output]
     nodes = _needed(nodes, wanted)
-    importer = _Importer(source, constants)
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+    importer = _Importer(source, constants, opset)
     for tensor in [t for n in nodes for t in n.input] + wanted:
         importer.reads[tensor] = importer.reads.get(tensor, 0) + 1
     shape = _image(importer, model)
@@ -199,7 +206,8 @@ def import_graph(model: onnx.ModelProto, source: str, outputs: Sequence[str] | N
         lost = [t for t in node.input if t and t not in importer.values and t not in constants]
         if not lost:
             try:
-                _convert(importer, node)
+                if not _folded(importer, node):
+                    _convert(importer, node)
                 continue
             except _Unsupported as error:
                 kind, place = printable(node.op_type), printable(node.name or (node.output[0] if node.output else "?"))
@@ -332,12 +340,30 @@ def _fuse(nodes: Sequence[onnx.NodeProto], constants: dict[str, npt.NDArray[Any]
     return fused
 
 
+def _folded(im: _Importer, node: onnx.NodeProto) -> bool:
+    """Rule 1: whether `node` makes a constant, which is then noted."""
+    if node.domain not in ("", "ai.onnx") or len(node.output) != 1:
+        return False
+    if node.op_type == "Shape" and node.input[0] in im.values:
+        held = attributes(node)
+        whole = np.array([1, *im.shapes[im.values[node.input[0]]]], np.int64)
+        im.constants[node.output[0]] = whole[held.get("start", 0) : held.get("end", 4)]
+        return True
+    if node.op_type not in _FOLDED or any(t not in im.constants for t in node.input if t):
+        return False
+    feeds = {t: im.constants[t] for t in node.input if t}
+    try:
+        (value,) = ReferenceEvaluator(node, opsets={"": im.opset}).run(None, feeds)
+    except Exception as error:  # the evaluator is Python code per operator and fails as Python does
+        raise _Unsupported(f"cannot be computed from its constants ({printable(str(error))})") from error
+    im.constants[node.output[0]] = np.asarray(value)
+    return True
+
+
 def _convert(im: _Importer, node: onnx.NodeProto) -> None:
     rule = _RULES.get(node.op_type)
     if rule is None or node.domain not in ("", "ai.onnx", _OWN):
         raise _Unsupported("is not supported")
-    if node.op_type == "Identity" and node.input[0] in im.constants:
-        return
     rule(im, node)
 
 
@@ -362,10 +388,10 @@ def _conv(im: _Importer, node: onnx.NodeProto) -> None:
 
 
 def _finite(values: npt.NDArray[Any], what: str) -> torch.Tensor:
-    made = torch.from_numpy(np.array(values, np.float32))
-    if not torch.isfinite(made).all():
+    held = np.array(values, np.float32)
+    if not np.isfinite(held).all():
         raise _Unsupported(f"has a {what} that is not finite (NaN or infinity)")
-    return made
+    return torch.from_numpy(held)
 
 
 def _window(size: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Pair:

@@ -263,7 +263,7 @@ def _tensors(stripped: _Stripped, imported: Imported) -> dict[str, TensorQ]:
             listed = "; ".join(f"{printable(shown.get(n, n))}: {_say(q)}" for q, n in list(held.items())[:4])
             raise HlsgenError(
                 f"{source}: the tensors joined at {group[-1].name} must have one scale, because the engine moves their "
-                f"integers unchanged, but they have {len(held)} ({listed}); give the FP32 network, or quantize them alike"
+                f"integers unchanged, but they have {len(held)} ({listed}); quantize them alike, or give the FP32 file"
             )
         for q in held:
             given.update(dict.fromkeys((member.name for member in group), q))
@@ -331,8 +331,9 @@ def _convs(stripped: _Stripped, imported: Imported, tensors: dict[str, TensorQ])
         if node.name in found:
             conv = imported.network.get_submodule(str(node.target))
             scale = tensors[node.all_input_nodes[0].name].scale * found[node.name].weight_scale
+            value = torch.from_numpy((found[node.name].bias * scale).astype(np.float32))
             with torch.no_grad():
-                conv.bias.copy_(torch.from_numpy((found[node.name].bias * scale).astype(np.float32)))  # type: ignore[operator]
+                conv.bias.copy_(value)  # type: ignore[operator]
     return found
 
 

@@ -43,11 +43,11 @@ class Detections:
 def decode(
     maps: Sequence[npt.NDArray[Any]], strides: Sequence[int], reg_max: int, classes: int
 ) -> tuple[Floats, Floats]:
-    """Boxes float32 [N, 4] (x1, y1, x2, y2 in input pixels) and scores float32 [N, classes] of every cell, level by level.
+    """Every cell's box and scores, level by level: float32 [N, 4] (x1, y1, x2, y2 in input pixels) and [N, classes].
 
-    maps: a level its box map [4*reg_max, H, W] (or with a leading 1) and its class map [classes, H, W]. A side's distance
-    from the cell's centre, in cells, is the mean of reg_max bins under a softmax (Li et al. 2020, Generalized Focal
-    Loss, eq. 6); a score is a sigmoid.
+    maps: a level its box map [4*reg_max, H, W] (or with a leading 1) and its class map [classes, H, W]. The distance of
+    a side from the cell's centre, in cells, is the mean of reg_max bins under a softmax (Li et al. 2020, Generalized
+    Focal Loss, eq. 6); a score is a sigmoid.
 
     Raises:
         HlsgenError: maps that do not fit these numbers.
@@ -60,7 +60,8 @@ def decode(
         box, score = (m[0] if m.ndim == 4 else m for m in (box, score))
         if box.shape[0] != 4 * reg_max or score.shape[0] != classes or box.shape[1:] != score.shape[1:]:
             raise HlsgenError(
-                f"expected maps of {4 * reg_max} and {classes} channels at stride {stride}, got {box.shape} and {score.shape}"
+                f"expected maps of {4 * reg_max} and {classes} channels at stride {stride}, got {box.shape} and "
+                f"{score.shape}"
             )
         height, width = box.shape[1:]
         bins = box.reshape(4, reg_max, height * width)
@@ -128,7 +129,7 @@ def draw(picture: Picture, detections: Detections, names: Sequence[str], title: 
     thick = max(1, round(2 * size))
     for row, kind in zip(detections.rows(names), detections.classes.tolist(), strict=True):
         x1, y1, x2, y2 = (round(v) for v in row["box"])
-        cv2.rectangle(canvas, (x1, y1), (x2, y2), color(kind), thick, cv2.LINE_AA)
+        cv2.rectangle(canvas, (x1, y1), (x2, y2), color(kind), thick)
         _label(canvas, f"{row['class']} {row['score']:.2f}", x1, y1, size, color(kind))
     if title:
         _label(canvas, title, 0, 0, 1.4 * size, (40, 40, 40))

@@ -59,7 +59,7 @@ def ultralytics_weights_folder() -> Path | None:
 
 
 def download(file: str, folder: Path, api: str = GITHUB_API) -> tuple[Path, str | None]:
-    """Fetch `file` ("yolov8n.pt") into `folder`: its path, and the SHA-256 it was checked against (None: none published).
+    """Fetch `file` ("yolov8n.pt") into `folder`: its path, and the SHA-256 it was checked against (None: none known).
 
     It comes from $HLSGEN_WEIGHTS_URL, else from ultralytics' release. Its checksum comes from `URL.sha256` beside it,
     for a GitHub release from GitHub's own record of the asset.

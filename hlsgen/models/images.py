@@ -63,7 +63,7 @@ def list_images(folder: str | Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a picture of `height` x `width` lies in a letterboxed one: `new_height` x `new_width` pixels at (left, top)."""
+    """Where a picture of height x width lies in a letterboxed one: new_height x new_width pixels at (left, top)."""
 
     height: int
     width: int

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
@@ -188,7 +189,7 @@ def _conv2d(b: _Builder, block: Inert, x: fx.Node, where: str, norm: Inert | Non
         mean, variance = (t.float() for t in statistics)
         scale, shift = _tensor(b, norm, "weight", where), _tensor(b, norm, "bias", where)
         weight, bias = fuse_conv_bn_weights(weight, bias, mean, variance, norm.state.get("eps", 1e-5), scale, shift)
-    if not (torch.isfinite(weight).all() and torch.isfinite(bias).all()):
+    if not all(np.isfinite(t.detach().numpy()).all() for t in (weight, bias)):
         raise b.fail(where, "weights that are not finite (NaN or infinity)")
     channels = weight.shape[1] * groups
     conv = nn.Conv2d(channels, weight.shape[0], kernel, stride, padding, groups=groups, device="meta")

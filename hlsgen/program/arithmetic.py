@@ -57,13 +57,15 @@ def fraction_bits(scale: float) -> int:
 
 def normalized(real: float, bits: int) -> tuple[int, int]:
     """(m, s) with real ~ m / 2**s and m of `bits` bits (Jacob et al. 2018, eq. 6); raises HlsgenError out of range."""
+    if not (np.isfinite(real) and real > 0):
+        raise HlsgenError(f"a requantization scale of {real!r} is out of range (0 < scale < {1 << bits})")
     mantissa, exponent = np.frexp(real)
     m, s = round(float(mantissa) * (1 << bits)), bits - int(exponent)
     if m == 1 << bits:
         m, s = m >> 1, s - 1
     while s > MAX_SHIFT and m:  # tiny scales: fewer significant bits rather than a wider shifter
         m, s = (m + 1) >> 1, s - 1
-    if not np.isfinite(real) or real <= 0 or s < 0:
+    if s < 0:
         raise HlsgenError(f"a requantization scale of {real!r} is out of range (0 < scale < {1 << bits})")
     return m, s
 
@@ -72,9 +74,13 @@ def conv_requant(scheme: Scheme, x: TensorQ, weight_scale: npt.NDArray[np.float6
     """Constants that take a convolution's accumulator (scale x.scale * weight_scale[o]) to `out`."""
     n = len(weight_scale)
     if scheme == "fixed":
-        shift = np.array([fraction_bits(x.scale) + fraction_bits(float(w)) - fraction_bits(out.scale) for w in weight_scale])
+        shift = np.array(
+            [fraction_bits(x.scale) + fraction_bits(float(w)) - fraction_bits(out.scale) for w in weight_scale]
+        )
         if (shift < 0).any() or (shift > 31).any():
-            raise HlsgenError(f"scheme fixed expects requantization shifts of 0 to 31, got {shift.min()} to {shift.max()}")
+            raise HlsgenError(
+                f"scheme fixed expects requantization shifts of 0 to 31, got {shift.min()} to {shift.max()}"
+            )
         return Requant(scheme, out, np.ones(n), shift.astype(np.int64))
     if scheme == "affine":
         pairs = [normalized(x.scale * float(w) / out.scale, MULTIPLIER_BITS) for w in weight_scale]
@@ -127,7 +133,9 @@ def addition(scheme: Scheme, a: TensorQ, b: TensorQ, out: TensorQ) -> Addition:
         shift = 21 - (int(np.frexp(max(ra, rb))[1]) - 1)
         ma, mb = (int(np.rint(np.float32(r) * np.float32(2.0**shift))) for r in (ra, rb))
     if max(ma, mb) >= 1 << 22 or not 0 <= shift <= 31:
-        raise HlsgenError(f"an addition of scales {a.scale!r} + {b.scale!r} -> {out.scale!r} is out of range; recalibrate")
+        raise HlsgenError(
+            f"an addition of scales {a.scale!r} + {b.scale!r} -> {out.scale!r} is out of range; recalibrate"
+        )
     return Addition(scheme, out, ma, mb, -(ma * a.zero_point + mb * b.zero_point), shift)
 
 
@@ -135,7 +143,9 @@ def add(a: Ints, b: Ints, constants: Addition) -> Ints:
     """Apply `constants` to two int64 arrays of equal shape."""
     total = a * constants.a_multiplier + b * constants.b_multiplier + constants.offset
     rounded = (
-        round_shift_away(total, constants.shift) if constants.scheme == "native" else round_shift_even(total, constants.shift)
+        round_shift_away(total, constants.shift)
+        if constants.scheme == "native"
+        else round_shift_even(total, constants.shift)
     )
     return np.clip(rounded + constants.out.zero_point, constants.out.low, constants.out.high)
 
@@ -171,10 +181,14 @@ def _function(kind: str, parameter: float, x: npt.NDArray[np.float64]) -> npt.ND
         return np.array([0.5 * v * (1 + math.erf(v / math.sqrt(2))) for v in x.tolist()])
     if kind == "identity":
         return x
-    raise HlsgenError(f"activation {kind!r} is unknown; known are silu, sigmoid, relu, leaky_relu, hardswish, gelu, identity")
+    raise HlsgenError(
+        f"activation {kind!r} is unknown; known are silu, sigmoid, relu, leaky_relu, hardswish, gelu, identity"
+    )
 
 
 def _torch_table(kind: str, parameter: float, q: Ints, pre: TensorQ, out: TensorQ) -> npt.NDArray[np.int8]:
+    import warnings
+
     import torch
     from torch.nn import functional as F
 
@@ -188,6 +202,8 @@ def _torch_table(kind: str, parameter: float, q: Ints, pre: TensorQ, out: Tensor
         "identity": lambda v: v,
     }
     u8 = torch.from_numpy((q + 128).astype(np.uint8))
-    x = torch._make_per_tensor_quantized_tensor(u8, pre.scale, pre.zero_point + 128).dequantize()
-    y = torch.quantize_per_tensor(functions[kind](x), out.scale, out.zero_point + 128, torch.quint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # PyTorch's quantized tensors are deprecated, and what we reproduce
+        x = torch._make_per_tensor_quantized_tensor(u8, pre.scale, pre.zero_point + 128).dequantize()
+        y = torch.quantize_per_tensor(functions[kind](x), out.scale, out.zero_point + 128, torch.quint8)
     return (y.int_repr().numpy().astype(np.int64) - 128).astype(np.int8)

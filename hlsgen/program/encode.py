@@ -233,7 +233,9 @@ def _bounds(
             acc = max(acc, int(sums.max()))
             biased = max(biased, int((sums + np.abs(op.bias.astype(np.int64))).max()))
             if signed_bits(biased) > 32:
-                raise HlsgenError(f"sums of {op.name} need {signed_bits(biased)} bits, 32 are there; its bias is out of range")
+                raise HlsgenError(
+                    f"sums of {op.name} need {signed_bits(biased)} bits, 32 are there; its bias is out of range"
+                )
         shift = max(shift, int(op.requant.shift.max()))
         if op.addition is not None:
             a = op.addition

@@ -60,7 +60,9 @@ def gather(op: Op, program: Program, value: Callable[[str], Map]) -> Map:
 def physical(source: Source, program: Program, value: Callable[[str], Map]) -> Map:
     """The lanes of a source, upsampled; int8 [blocks * TM, H, W], 0 where a lane holds no channel."""
     tm = program.engine.tm
-    lanes = np.array(program.tensors[source.tensor].lanes[source.first_block * tm : (source.first_block + source.blocks) * tm])
+    lanes = np.array(
+        program.tensors[source.tensor].lanes[source.first_block * tm : (source.first_block + source.blocks) * tm]
+    )
     part = np.where((lanes >= 0)[:, None, None], value(source.tensor)[lanes], np.int8(0)).astype(np.int8)
     return np.repeat(np.repeat(part, 1 << source.upsample, axis=1), 1 << source.upsample, axis=2)
 
@@ -96,4 +98,3 @@ def convolve(x: Map, op: Op, size: tuple[int, int]) -> Ints:
 def maximum(x: Map, op: Op, size: tuple[int, int]) -> Ints:
     """Largest element of each window, int64 [C, OH, OW]; padding never wins."""
     return _windows(x, op, size, -128).max(axis=(1, 2)).astype(np.int64)
-

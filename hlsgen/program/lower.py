@@ -19,7 +19,7 @@ from hlsgen.backend.layers import scheme_of
 from hlsgen.errors import HlsgenError
 from hlsgen.program.arithmetic import Requant, activation_table, addition, conv_requant
 from hlsgen.program.groups import block_groups
-from hlsgen.program.ops import EngineConfig, Op, Program, Source, Tensor, Window
+from hlsgen.program.ops import EngineConfig, Op, Program, Tensor, Window
 from hlsgen.program.tiling import choose_tile
 from hlsgen.program.views import View, channel_slice, concatenated, padded_lanes, upsampled, whole
 from hlsgen.quantize.spec import ConvQ, Scheme, TensorQ
@@ -83,7 +83,9 @@ class _Builder:
             "HlsgenSplit": self._split,
         }
         if kind not in methods:
-            raise HlsgenError(f"layer {node.name} of class {kind} has no machine op; supported are {', '.join(methods)}")
+            raise HlsgenError(
+                f"layer {node.name} of class {kind} has no machine op; supported are {', '.join(methods)}"
+            )
         methods[kind](node)
 
     def _input(self, node: Any) -> None:
@@ -129,8 +131,14 @@ class _Builder:
         pre: TensorQ = node.get_attr("pre") if kind else made
         table = None
         if kind:
-            table = activation_table(str(kind), float(node.get_attr("activation_parameter") or 0.0), pre, made, self.scheme)
-        residual, lanes, sum_of = None, padded_lanes(len(weights), frozenset(self.cuts.get(out_name, ())), self.engine.tm), None
+            table = activation_table(
+                str(kind), float(node.get_attr("activation_parameter") or 0.0), pre, made, self.scheme
+            )
+        residual, lanes, sum_of = (
+            None,
+            padded_lanes(len(weights), frozenset(self.cuts.get(out_name, ())), self.engine.tm),
+            None,
+        )
         if residual_name:
             other = self.addressable(residual_name)
             residual, lanes = other.sources[0], other.lanes
@@ -179,7 +187,14 @@ class _Builder:
         b = self.addressable(node.inputs[1], lanes=a.lanes)
         sum_of = addition(self.scheme, a.quant, b.quant, quant)
         self.windowed(
-            node.outputs[0], a, Window(), (a.height, a.width), "elementwise", quant=quant, residual=b.sources[0], addition=sum_of
+            node.outputs[0],
+            a,
+            Window(),
+            (a.height, a.width),
+            "elementwise",
+            quant=quant,
+            residual=b.sources[0],
+            addition=sum_of,
         )
 
     def _concatenate(self, node: Any) -> None:
@@ -202,7 +217,9 @@ class _Builder:
             stop = start + int(node.get_output_variable(name).shape[0])
             view = channel_slice(self.views[node.inputs[0]], start, stop, self.engine.tm)
             if view is None:
-                aligned = padded_lanes(self.views[node.inputs[0]].channels, frozenset(self.cuts[node.inputs[0]]), self.engine.tm)
+                aligned = padded_lanes(
+                    self.views[node.inputs[0]].channels, frozenset(self.cuts[node.inputs[0]]), self.engine.tm
+                )
                 self.repack(node.inputs[0], aligned)
                 view = channel_slice(self.views[node.inputs[0]], start, stop, self.engine.tm)
                 assert view is not None
@@ -215,7 +232,9 @@ class _Builder:
     def no_tile(self) -> Any:
         return None
 
-    def emit(self, op: Op, lanes: tuple[int, ...], size: tuple[int, int], quant: TensorQ, reference: str | None = None) -> None:
+    def emit(
+        self, op: Op, lanes: tuple[int, ...], size: tuple[int, int], quant: TensorQ, reference: str | None = None
+    ) -> None:
         """Give the op its tile and its output tensor."""
         if op.weights is None:
             groups = block_groups(op.lanes, lanes, 1, 1, self.engine.tm)
@@ -287,8 +306,14 @@ class _Builder:
         for name in self.graph_outputs():
             view = self.views[name]
             tensor = self.tensors[view.sources[0].tensor]
-            if view.sources != whole(tensor, self.engine.tm).sources or view.lanes != tensor.lanes or tensor.name in self.inputs:
-                self.windowed(self.fresh(name), view, Window(), (view.height, view.width), "elementwise", reference=name)
+            if (
+                view.sources != whole(tensor, self.engine.tm).sources
+                or view.lanes != tensor.lanes
+                or tensor.name in self.inputs
+            ):
+                self.windowed(
+                    self.fresh(name), view, Window(), (view.height, view.width), "elementwise", reference=name
+                )
                 tensor = self.tensors[self.views[name].sources[0].tensor]
             outputs.append(tensor.name)
         return Program(

@@ -1,6 +1,6 @@
 """Streaming statistics of the float network on the calibration images: memory for one image's activations, no more."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from hlsgen.quantize.structure import module_of, sources
 
 BINS = 4096
 LARGEST_SAMPLE = 1 << 18  # elements of one tensor of one image that enter its histogram (the extremes see them all)
-SAMPLED_COLUMNS = 1 << 13  # receptive fields in a convolution's second moments, over all images
+SAMPLED_FIELDS = 256  # receptive fields of one image that enter a convolution's second moments
 Progress = Callable[[int, int], None]
 Floats = npt.NDArray[np.float64]
 
@@ -85,36 +85,42 @@ class Inputs:
 
 @dataclass
 class Statistics:
-    """By node name: histograms of the nodes that make values, inputs of the convolutions."""
+    """By node name: histograms of the nodes that make values, inputs of the convolutions. shape: the images' (C, H, W)."""
 
     histograms: dict[str, Histogram]
     inputs: dict[str, Inputs]
+    shape: tuple[int, int, int]
 
 
-def calibrate(network: fx.GraphModule, images: Sequence[npt.NDArray[np.float32]], progress: Progress | None = None) -> Statistics:
-    """Run the float network over `images` ([C, H, W], 0..1) and gather its statistics.
+def calibrate(network: fx.GraphModule, images: Iterable[npt.NDArray[np.float32]], progress: Progress | None = None) -> Statistics:
+    """Run the float network over `images` ([C, H, W] or [1, C, H, W], 0..1), one at a time, and gather its statistics.
 
     Raises:
-        HlsgenError: no images, or a value that is not finite (naming the node).
+        HlsgenError: no images, not all of one shape, or a value that is not finite (naming the node).
     """
-    if not images:
-        raise HlsgenError("calibration expects at least one image, got none; give a folder of photographs with --calib")
-    observer = _Observer(network, len(images))
+    observer = _Observer(network)
+    total = len(images) if isinstance(images, Sized) else 0
+    shape: tuple[int, int, int] | None = None
     for done, image in enumerate(images):
+        image = image[0] if image.ndim == 4 and len(image) == 1 else image
         if image.ndim != 3 or image.dtype != np.float32:
             raise HlsgenError(f"calibration expects float32 images [C, H, W], got {image.dtype} {list(image.shape)}")
+        if shape is not None and image.shape != shape:
+            raise HlsgenError(f"calibration expects images of one shape, got {list(shape)} and {list(image.shape)}")
+        shape = (image.shape[0], image.shape[1], image.shape[2])
         observer.run(torch.from_numpy(np.ascontiguousarray(image))[None])
         if progress is not None:
-            progress(done + 1, len(images))
-    return Statistics(observer.histograms, observer.inputs)
+            progress(done + 1, total)
+    if shape is None:
+        raise HlsgenError("calibration expects at least one image, got none; give a folder of photographs with --calib")
+    return Statistics(observer.histograms, observer.inputs, shape)
 
 
 class _Observer(fx.Interpreter):
-    def __init__(self, network: fx.GraphModule, images: int) -> None:
+    def __init__(self, network: fx.GraphModule) -> None:
         super().__init__(network)
         self.extra_traceback = False
         self.network = network
-        self.images = images
         self.histograms = {name: Histogram() for name in sources(network)}
         self.inputs: dict[str, Inputs] = {}
         self.generator = torch.Generator().manual_seed(0)
@@ -139,7 +145,7 @@ class _Observer(fx.Interpreter):
     def _observe_input(self, name: str, conv: nn.Conv2d, x: Tensor, y: Tensor) -> None:
         """Gather the receptive fields of randomly chosen outputs, [samples, groups, D]."""
         rows, columns = y.shape[-2:]
-        count = min(max(SAMPLED_COLUMNS // self.images, 1), rows * columns)
+        count = min(SAMPLED_FIELDS, rows * columns)
         chosen = torch.randperm(rows * columns, generator=self.generator)[:count]
         (kh, kw), (sh, sw) = conv.kernel_size, conv.stride
         ph, pw = (int(p) for p in conv.padding)

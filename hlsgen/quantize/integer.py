@@ -16,7 +16,7 @@ from hlsgen.errors import HlsgenError
 from hlsgen.models.network import activation_kind
 from hlsgen.program.arithmetic import activation_table, addition, conv_requant
 from hlsgen.quantize.spec import QuantSpec, TensorQ
-from hlsgen.quantize.structure import is_tensor, module_of
+from hlsgen.quantize.structure import is_tensor, module_of, placeholder
 
 EXACT32 = 1 << 24
 EXACT64 = 1 << 53
@@ -93,7 +93,7 @@ class IntegerMachine:
     def __init__(self, network: fx.GraphModule, spec: QuantSpec) -> None:
         self.network = network
         self.operations = {n.name: _operation(network, n, spec) for n in network.graph.nodes if n.op.startswith("call")}
-        self.input = spec.tensors[next(n.name for n in network.graph.nodes if n.op == "placeholder")]
+        self.input = spec.tensors[placeholder(network).name]
 
     def quantize(self, image: Tensor) -> Tensor:
         """float [1, C, H, W] -> integers (float32): round_even(x / scale) + zero point in float32, as ONNX's QuantizeLinear."""

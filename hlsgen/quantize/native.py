@@ -20,7 +20,7 @@ from hlsgen.errors import HlsgenError
 from hlsgen.models.network import activation_kind
 from hlsgen.quantize.calibrate import Floats
 from hlsgen.quantize.spec import ConvQ, QuantSpec, TensorQ
-from hlsgen.quantize.structure import module_of, shared_scales
+from hlsgen.quantize.structure import module_of, outputs, placeholder
 
 UNSIGNED = 128  # PyTorch's quint8 is the engine's int8 plus this
 LARGEST_BIAS = 2.0**30
@@ -75,7 +75,7 @@ class Native:
 
     def quantize(self, image: Tensor) -> Tensor:
         """float [1, C, H, W] -> integers (float32) in the engine's domain."""
-        q = self.spec.tensors[_placeholder(self.network).name]
+        q = self.spec.tensors[placeholder(self.network).name]
         return self._integers(image, q)
 
     def run(self, image: Tensor) -> dict[str, Tensor]:
@@ -83,7 +83,7 @@ class Native:
         with _qnnpack():
             captured = _Capture(self.converted)
             captured.run(image)
-        kept = {_placeholder(self.network).name: self.quantize(image)}
+        kept = {placeholder(self.network).name: self.quantize(image)}
         for name, value in self.values.items():
             kept[name] = self._integers(captured.kept[value], self.spec.tensors[name])
         return kept
@@ -92,7 +92,7 @@ class Native:
         """float [1, C, H, W] -> the network's outputs' integers (float32)."""
         with _qnnpack():
             results = self.converted(image)
-        names = [n.name for n in _outputs(self.network)]
+        names = [n.name for n in outputs(self.network)]
         return tuple(self._integers(r, self.spec.tensors[n]) for r, n in zip(results, names, strict=True))
 
     @staticmethod
@@ -182,7 +182,7 @@ def _values(network: fx.GraphModule, converted: fx.GraphModule) -> dict[str, str
         held.setdefault(relu, held[node])
         held[node] = held[relu]
     splits = {n.name for n in network.graph.nodes if n.target is torch.split}
-    return {name: theirs for name, theirs in held.items() if name not in splits and name != _placeholder(network).name}
+    return {name: theirs for name, theirs in held.items() if name not in splits and name != placeholder(network).name}
 
 
 def _matched(network: fx.GraphModule, other: fx.GraphModule, theirs: list[fx.Node]) -> dict[str, str]:
@@ -237,11 +237,3 @@ def _check(network: fx.GraphModule, spec: QuantSpec, converted: fx.GraphModule, 
 
 def _called(converted: fx.GraphModule, nodes: Mapping[str, fx.Node], values: Mapping[str, str], node: fx.Node) -> nn.Module | None:
     return module_of(converted, nodes[values[node.name]])
-
-
-def _placeholder(network: fx.GraphModule) -> fx.Node:
-    return next(n for n in network.graph.nodes if n.op == "placeholder")
-
-
-def _outputs(network: fx.GraphModule) -> list[fx.Node]:
-    return next(n for n in network.graph.nodes if n.op == "output").all_input_nodes

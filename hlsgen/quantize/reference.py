@@ -1,7 +1,6 @@
 """The INT8 PyTorch model that the hardware must equal: made by calibration, or from a spec; saved and loaded."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,66 +9,156 @@ import torch
 from torch import Tensor, fx, nn
 
 from hlsgen.errors import HlsgenError
-from hlsgen.models.network import activation_kind, check
+from hlsgen.models.network import check
 from hlsgen.quantize.calibrate import Floats, Histogram, Progress, Statistics, calibrate
 from hlsgen.quantize.integer import IntegerMachine
 from hlsgen.quantize.native import Native, fused_relus, native_spec
 from hlsgen.quantize.scales import activation_scale, pre_activation_scale
-from hlsgen.quantize.spec import SCHEMES, QuantSpec, Scheme, TensorQ
-from hlsgen.quantize.structure import activations_fed, module_of, shared_scales
+from hlsgen.quantize.spec import SCHEMES, ConvQ, QuantSpec, Scheme, TensorQ
+from hlsgen.quantize.store import read_spec, write_spec
+from hlsgen.quantize.structure import activations_fed, module_of, outputs, shared_scales
 from hlsgen.quantize.weights import quantize_weights
+
+PRE_BITS = range(8, 17)
+Image = Tensor | npt.NDArray[np.float32]
+"""float32, [1, C, H, W] or [C, H, W], values 0..1."""
 
 
 class Reference(nn.Module):
-    """The quantized network, executable.
+    """The quantized network, executable: PyTorch's own module in `native`, docs/arithmetic.md in torch else.
 
-    network: the float network it came from; spec: its scales and integers.
+    network: the float network it came from; spec: its scales and integers; shape: the image's (C, H, W) that its ONNX
+    file is written for (it runs on others).
     """
 
-    def __init__(self, network: fx.GraphModule, spec: QuantSpec) -> None:
+    def __init__(self, network: fx.GraphModule, spec: QuantSpec, shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.network = network
         self.spec = spec
+        self.shape = shape
         self._machine = Native(network, spec) if spec.scheme == "native" else IntegerMachine(network, spec)
-        self._outputs = [n.name for n in next(n for n in network.graph.nodes if n.op == "output").all_input_nodes]
+        self._outputs = [spec.tensors[n.name] for n in outputs(network)]
 
     @classmethod
-    def from_spec(cls, network: fx.GraphModule, spec: QuantSpec) -> "Reference":
+    def from_spec(cls, network: fx.GraphModule, spec: QuantSpec, shape: tuple[int, int, int] = (3, 640, 640)) -> "Reference":
+        """The reference of a network with known scales.
+
+        Raises:
+            HlsgenError: the spec does not fit the network or cannot be computed exactly; the sentence names the node.
+        """
         check(network)
-        return cls(network, spec)
+        _check_spec(network, spec)
+        return cls(network, spec, shape)
 
-    @torch.no_grad()
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """float32 [1, C, H, W], 0..1 -> the network's outputs, float32: scale * (integer - zero point)."""
-        results = self._machine.outputs(image)
-        tensors = [self.spec.tensors[n] for n in self._outputs]
-        return tuple((r - q.zero_point) * q.scale for r, q in zip(results, tensors, strict=True))
+    @torch.inference_mode()
+    def forward(self, image: Image) -> tuple[Tensor, ...]:
+        """The network's outputs, float32 [1, C, H, W]: scale * (integer - zero point)."""
+        results = self._machine.outputs(_batch(image))
+        return tuple((r - q.zero_point) * q.scale for r, q in zip(results, self._outputs, strict=True))
 
-    @torch.no_grad()
-    def tensors(self, image: Tensor) -> dict[str, npt.NDArray[np.int8] | npt.NDArray[np.int16]]:
-        """float32 [1, C, H, W], 0..1 -> every tensor's integers [C, H, W], int8 or (wider than 8 bits) int16."""
-        held = self._machine.run(image)
+    @torch.inference_mode()
+    def tensors(self, image: Image) -> dict[str, npt.NDArray[np.int8] | npt.NDArray[np.int16]]:
+        """Every tensor's integers by node name (the image's too), [C, H, W]: int8, or int16 where wider than 8 bits."""
+        held = self._machine.run(_batch(image))
         return {
             name: value[0].numpy().astype(np.int8 if self.spec.tensors[name].bits <= 8 else np.int16)
             for name, value in held.items()
         }
 
-    @torch.no_grad()
-    def quantize_input(self, image: Tensor) -> npt.NDArray[np.int8]:
-        """float32 [1, C, H, W], 0..1 -> the engine's input, int8 [C, H, W]."""
-        return self._machine.quantize(image)[0].numpy().astype(np.int8)
+    @torch.inference_mode()
+    def quantize_input(self, image: Image) -> npt.NDArray[np.int8]:
+        """The engine's input, int8 [C, H, W]."""
+        return self._machine.quantize(_batch(image))[0].numpy().astype(np.int8)
+
+    def save(self, folder: str | Path) -> None:
+        """Write network.onnx (float), spec.json and spec.npz into `folder`, made where it is missing.
+
+        Raises:
+            HlsgenError: the folder cannot be written.
+        """
+        from hlsgen.frontend.onnx_write import write_fp32
+
+        folder = Path(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise HlsgenError(f"{folder}: cannot be made ({error.strerror or error}); choose another output folder") from error
+        write_fp32(self.network, self.shape, folder / "network.onnx", "network")
+        write_spec(self.spec, folder)
+
+
+def load_reference(folder: str | Path) -> Reference:
+    """Read what `Reference.save` wrote; it computes the same integers.
+
+    Raises:
+        HlsgenError: files missing or damaged.
+    """
+    from hlsgen.frontend.onnx_read import read_fp32
+
+    folder = Path(folder)
+    spec = read_spec(folder)
+    network, shape = read_fp32(folder / "network.onnx")
+    return Reference.from_spec(network, spec, shape)
 
 
 def quantize(
     network: fx.GraphModule,
-    images: Sequence[npt.NDArray[np.float32]],
+    images: Iterable[npt.NDArray[np.float32]],
     scheme: Scheme,
     *,
     pre_bits: int = 12,
     progress: Progress | None = None,
 ) -> Reference:
+    """Quantize a float network by its activations on `images` ([C, H, W], float32, 0..1, one size), read once.
+
+    pre_bits: the width of pre-activations in `fixed` and `affine`. progress: told (images done, images; 0: not known).
+
+    Raises:
+        HlsgenError: no images, not all of one shape, values or weights that are not finite, an unknown scheme, or a
+            network that the scheme cannot express.
+    """
+    check(network)
+    if scheme not in SCHEMES:
+        raise HlsgenError(f"unknown scheme {scheme!r}: expected one of {', '.join(SCHEMES)}")
+    if pre_bits not in PRE_BITS:
+        raise HlsgenError(f"pre-activations have {PRE_BITS[0]} to {PRE_BITS[-1]} bits, got {pre_bits}")
     statistics = calibrate(network, images, progress)
-    return Reference(network, choose(network, statistics, scheme, pre_bits))
+    return Reference(network, choose(network, statistics, scheme, pre_bits), statistics.shape)
+
+
+def _batch(image: Image) -> Tensor:
+    found = torch.as_tensor(image)
+    found = found[None] if found.ndim == 3 else found
+    if found.ndim != 4 or found.shape[0] != 1 or found.dtype != torch.float32:
+        raise HlsgenError(f"expected one float32 image [1, C, H, W], got {found.dtype} {list(found.shape)}")
+    if not bool(torch.isfinite(found).all()):
+        raise HlsgenError("expected an image of finite values, got NaN or infinity")
+    return found
+
+
+def _check_spec(network: fx.GraphModule, spec: QuantSpec) -> None:
+    """Every node has its quantization, moved tensors have their input's, every convolution has integers of its shape."""
+    share = shared_scales(network)
+    for name, root in share.items():
+        for wanted in (name, root):
+            if wanted not in spec.tensors:
+                raise HlsgenError(f"the quantized network has no scale for {wanted}; quantize the float network instead")
+        if spec.tensors[name] != spec.tensors[root]:
+            raise HlsgenError(
+                f"{name} and {root} meet in one tensor and need one scale, got {_text(spec.tensors[name])} and "
+                f"{_text(spec.tensors[root])}; quantize the float network instead"
+            )
+    for node in network.graph.nodes:
+        module = module_of(network, node)
+        if isinstance(module, nn.Conv2d):
+            q = spec.convs.get(node.name)
+            shape = tuple(module.weight.shape)
+            if q is None or q.weight.shape != shape or q.bias.shape != shape[:1] or q.weight_scale.shape != shape[:1]:
+                raise HlsgenError(f"the quantized network has no integers of shape {list(shape)} for {node.name}")
+
+
+def _text(q: TensorQ) -> str:
+    return f"{q.scale:g} (zero point {q.zero_point}, {q.bits} bits)"
 
 
 def choose(network: fx.GraphModule, statistics: Statistics, scheme: Scheme, pre_bits: int) -> QuantSpec:
@@ -90,7 +179,7 @@ def choose(network: fx.GraphModule, statistics: Statistics, scheme: Scheme, pre_
     tensors = {name: chosen[share[fused.get(name, name)]] for name in share}
     if scheme == "native":
         return native_spec(network, tensors)
-    convs = {}
+    convs: dict[str, ConvQ] = {}
     for node in network.graph.nodes:
         module = module_of(network, node)
         if isinstance(module, nn.Conv2d):
@@ -103,4 +192,4 @@ def _function(network: fx.GraphModule, node: fx.Node) -> Callable[[Floats], Floa
     """An activation in float64."""
     module = module_of(network, node)
     assert module is not None
-    return lambda x: module(torch.from_numpy(x)).numpy()
+    return lambda x: np.asarray(module(torch.from_numpy(x)))

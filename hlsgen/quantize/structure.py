@@ -68,3 +68,15 @@ def sources(network: fx.GraphModule) -> set[str]:
         or node.target is torch.add
         or (node.op == "call_module" and not isinstance(module_of(network, node), moving))
     }
+
+
+def placeholder(network: fx.GraphModule) -> fx.Node:
+    """The image."""
+    found: fx.Node = next(node for node in network.graph.nodes if node.op == "placeholder")
+    return found
+
+
+def outputs(network: fx.GraphModule) -> list[fx.Node]:
+    """The network's outputs, in order."""
+    held = network.graph.output_node().args[0]
+    return [node for node in (held if isinstance(held, tuple | list) else (held,)) if isinstance(node, fx.Node)]

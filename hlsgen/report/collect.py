@@ -3,9 +3,6 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from hlsgen.report.detections import draw_all, find_all
 from hlsgen.report.facts import CsimFacts, Difference, QuantizationFacts, ReportFacts, Verdict
 from hlsgen.report.layers import layer_facts
@@ -32,7 +29,7 @@ def collect(b: "Build") -> tuple[ReportFacts, list[Picture]]:
         part=b.target.name,
         arch=b.facts.get("lower", {}).get("arch", b.options.arch),
         scheme=b.reference.spec.scheme if "quantize" in b.facts else b.options.scheme,
-        imgsz=b.options.imgsz,
+        imgsz=b.size,
         gmacs=round(load["gmacs"], 4),
         params=load["params"],
         weights=load["weights"],
@@ -55,7 +52,7 @@ def collect(b: "Build") -> tuple[ReportFacts, list[Picture]]:
         update={
             "quantization": _quantization(b, sqnr),
             "layers": layer_facts(b.loaded.network, b.tensors, spec.tensors, sqnr, mismatches),
-            "detections": {source: boxes.facts for source, boxes in found.items()},
+            "detections": {source: boxes.facts for source, boxes in found.items()} or None,
         }
     )
     return facts, draw_all(b.picture, found)
@@ -109,8 +106,3 @@ def _files(b: "Build") -> dict[str, str]:
         if stage in b.facts:
             found[key] = path
     return found
-
-
-def dequantized(values: npt.NDArray[Any], scale: float, zero_point: int) -> npt.NDArray[np.float32]:
-    """Integers to the real numbers they stand for, float32."""
-    return (scale * (values.astype(np.float64) - zero_point)).astype(np.float32)

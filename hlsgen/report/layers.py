@@ -48,7 +48,7 @@ def layer_facts(
 
 
 def describe(network: fx.GraphModule, node: fx.Node) -> str:
-    """What makes the node's tensor, in a few words; a convolution's begin with "convolution", an activation's so too."""
+    """What makes the node's tensor, in a few words that begin with "convolution" or "activation" for those."""
     if node.op == "placeholder":
         return "image"
     if node.op != "call_module":

@@ -28,7 +28,7 @@ class Picture:
 def write_report(folder: Path, facts: ReportFacts, pictures: Sequence[Picture] = ()) -> dict[str, Any]:
     """Writes report.json, report.html and pictures/ into `folder`; returns what report.json holds.
 
-    The page needs no network: styles, plot and pictures are in it. Every text is escaped, as names come from model files.
+    The page needs no network: styles, plot and pictures are in it. Every text is escaped: names come from model files.
     """
     files = dict(facts.files)
     for picture in pictures:

@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from hlsgen.backend.frontend_layers import layer_list
+from hlsgen.backend.graph import model_graph
+from hlsgen.backend.layer_list import LayerList
 from hlsgen.models.network import activation_kind
 from hlsgen.quantize.spec import ConvQ, QuantSpec, Scheme, TensorQ
 
@@ -134,3 +137,25 @@ def yolov8n_like() -> fx.GraphModule:
         for mid, out in ((64, 64), (80, 80)):
             heads.append(net.conv(f"head{next(count)}", block(block(level, c, mid), mid, mid), mid, out, 1))
     return net.outputs(*heads)
+
+
+def graph_of(network: fx.GraphModule, shape: tuple[int, int, int], scheme: Scheme = "fixed") -> Any:
+    """The network's ModelGraph, before the passes."""
+    return model_graph(layer_list(network, quantization(network, scheme), shape), "net", "out")
+
+
+def equal(a: LayerList, b: LayerList) -> bool:
+    """Whether two layer lists hold the same, arrays by type and value."""
+
+    def same(x: Any, y: Any) -> bool:
+        if isinstance(x, np.ndarray):
+            return isinstance(y, np.ndarray) and x.dtype == y.dtype and np.array_equal(x, y)
+        return type(x) is type(y) and bool(x == y)
+
+    return (
+        (a.scheme, a.outputs, a.layouts, a.shapes) == (b.scheme, b.outputs, b.layouts, b.shapes)
+        and len(a.layers) == len(b.layers)
+        and all(
+            x.keys() == y.keys() and all(same(x[k], y[k]) for k in x) for x, y in zip(a.layers, b.layers, strict=True)
+        )
+    )

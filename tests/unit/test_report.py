@@ -103,7 +103,8 @@ def test_report_json_has_the_documented_keys(tmp_path: Path) -> None:
     documented = set(re.findall(r"^\| `(\w+)` \|", _section("# report.json and report.html"), re.M))
     assert set(written) == documented
     for section, value in (("## csim", written["csim"]), ("## quantization", written["quantization"])):
-        named = {key for line in re.findall(r"^\| (`.+?) \|", _section(section), re.M) for key in re.findall(r"`(\w+)`", line)}
+        lines = re.findall(r"^\| (`.+?) \|", _section(section), re.M)
+        named = {key for line in lines for key in re.findall(r"`(\w+)`", line)}
         assert set(value) == named, section
     assert set(written["layers"][0]) == set(re.findall(r"`(\w+)`", _section("## layers"))) - {"null"}
 
@@ -150,9 +151,8 @@ def test_a_mismatch_is_named(tmp_path: Path) -> None:
 
 
 def test_a_build_that_stopped_early(tmp_path: Path) -> None:
-    early = facts(
-        verdict="not run", csim=None, quantization=None, onnx=None, engine=None, detections=None, layers=(), stages={"load": 1.0}
-    )
+    nothing = dict.fromkeys(("csim", "quantization", "onnx", "engine", "detections"))
+    early = facts(verdict="not run", layers=(), stages={"load": 1.0}, **nothing)
     page = _page(tmp_path, early)
     assert "Not proved" in page
     assert "stopped after load" in page
@@ -198,8 +198,8 @@ def test_sqnr_and_the_layer_table_of_a_small_network() -> None:
     image = np.random.default_rng(0).random((3, 8, 8), np.float32)
     x = torch.from_numpy(image)[None]
     with torch.inference_mode():
-        conv = network.conv(x)
-        act = network.act(conv)
+        conv = network.get_submodule("conv")(x)
+        act = network.get_submodule("act")(conv)
     tensors = {"image": TensorQ(2.0**-7, 0), "conv": TensorQ(2.0**-9, 3, 12), "act": TensorQ(2.0**-6, 0)}
     floats = {"image": x, "conv": conv, "act": act}
     values = {

@@ -8,8 +8,32 @@ from hlsgen import targets
 from hlsgen.errors import HlsgenError
 from hlsgen.resources import folder
 
-PARTS = "xc7z010 xc7z020 xc7a100t xczu3eg xck26 xczu7ev xczu9eg xcvu9p xcu250 xcu55c xcvc1902".split()
-BOARDS = "pynq-z1 pynq-z2 zedboard zybo-z7-20 arty-z7-20 ultra96-v2 kv260 zcu102 zcu104 vcu118 alveo-u250".split()
+PARTS = [
+    "xc7z010",
+    "xc7z020",
+    "xc7a100t",
+    "xczu3eg",
+    "xck26",
+    "xczu7ev",
+    "xczu9eg",
+    "xcvu9p",
+    "xcu250",
+    "xcu55c",
+    "xcvc1902",
+]
+BOARDS = [
+    "pynq-z1",
+    "pynq-z2",
+    "zedboard",
+    "zybo-z7-20",
+    "arty-z7-20",
+    "ultra96-v2",
+    "kv260",
+    "zcu102",
+    "zcu104",
+    "vcu118",
+    "alveo-u250",
+]
 
 
 def test_every_file_is_a_target() -> None:
@@ -80,7 +104,7 @@ source = "a manual"
     ("change", "said"),
     [
         (("name = ", "name = ="), "b.toml: not a readable TOML file"),
-        (('kind = "board"', 'kind = "card"'), "b.toml: kind must be \"part\" or \"board\", got 'card'"),
+        (('kind = "board"', 'kind = "card"'), 'b.toml: kind must be "part" or "board", got \'card\''),
         (('title = "B"', 'titel = "B"'), "b.toml: title: field required"),
         (('source = "a manual"', 'source = "a manual"\nlut = 3'), "b.toml: lut: extra inputs are not permitted, got 3"),
         (('"xc7z020clg400-1"', '"xc7z020; exec sh"'), "b.toml: vivado: string should match pattern"),

@@ -1,0 +1,61 @@
+"""The generated project: same bytes for the same Program, clean under two compilers' warnings."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hlsgen.errors import HlsgenError
+from hlsgen.render import ProjectFacts, hls_include, render
+from tests.numerics.test_engine import ENGINES, random_program
+
+FACTS = ProjectFacts("random", "xc7z020clg400-1", 150.0, "random")
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_two_renderings_are_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        render(random_program(1, "fixed", ENGINES[0]), tmp_path / name, FACTS)
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert set(files(tmp_path / "a")) >= {
+        "Makefile",
+        "README.md",
+        "manifest.json",
+        "data/parameters.bin",
+        "src/config.h",
+        "src/engine.cpp",
+        "src/program.h",
+        "tb/tb.cpp",
+        "tb/tensors.h",
+        "tcl/run_hls.tcl",
+    }
+
+
+@pytest.mark.parametrize("scheme", ["fixed", "affine", "native"])
+@pytest.mark.parametrize("compiler", ["g++", "clang++"])
+@pytest.mark.parametrize("types", ["fast", "strict"])
+def test_the_project_compiles_without_a_warning(scheme: str, compiler: str, types: str, tmp_path: Path) -> None:
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler} is not installed")
+    render(random_program(2, scheme, ENGINES[1]), tmp_path, FACTS)  # type: ignore[arg-type]
+    done = subprocess.run(
+        [compiler, "-std=c++14", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-fsyntax-only"]
+        + (["-DHLSGEN_STRICT"] if types == "strict" else [])
+        + ["-isystem", str(hls_include()), "-Isrc", "-Itb", "src/engine.cpp", "tb/tb.cpp"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ['x"; system("true', "../../etc", "a b", "", "x" * 70])
+def test_hostile_names_do_not_reach_the_project(name: str) -> None:
+    with pytest.raises(HlsgenError, match="expects a plain name"):
+        ProjectFacts(name, "xc7z020clg400-1", 150.0, "random")
+    with pytest.raises(HlsgenError, match="expects a plain name"):
+        ProjectFacts("random", name, 150.0, "random")
