@@ -44,8 +44,6 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
 }
 ARRAYS = ("weight_data", "bias_data", "weight_scale")
 OWN_ATTRIBUTES = tuple(dict.fromkeys(key for keys in ATTRIBUTES.values() for key in keys))
-
-
 SCHEME_KEY, LAYOUTS_KEY = "HlsgenScheme", "HlsgenLayouts"  # graph-level facts in a ModelGraph's configuration
 
 

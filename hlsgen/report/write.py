@@ -14,6 +14,21 @@ from hlsgen.report.facts import ReportFacts
 from hlsgen.resources import folder as resource_folder
 
 
+LABELS = {
+    "sqnr_db_min": "lowest SQNR, dB",
+    "sqnr_db_min_at": "at",
+    "sqnr_db_outputs": "SQNR of the outputs, dB",
+    "pre_bits": "bits before a table",
+    "equal_inputs": "op by op",
+    "end_to_end": "from the image on",
+    "limit": "largest step allowed",
+    "tm": "output channels a cycle",
+    "tn": "input channels a cycle",
+    "tp": "pixels a cycle",
+    "beat": "bytes a transfer",
+}
+
+
 @dataclass(frozen=True)
 class Picture:
     """A drawn picture: `jpeg` is the file's bytes, `name` its file name's stem, `count` how many boxes it shows."""
@@ -71,6 +86,7 @@ def _page(facts: ReportFacts, pictures: Sequence[Picture]) -> str:
         right=plot.RIGHT,
         top=plot.TOP,
         bottom=plot.BOTTOM,
+        onnx=(facts.onnx or {}).get("tensors", {}),
         tables=_tables(facts),
     )
 
@@ -79,7 +95,7 @@ def _tables(facts: ReportFacts) -> list[tuple[str, list[tuple[str, str]]]]:
     quantization = facts.quantization.model_dump() if facts.quantization else {}
     return [
         ("Quantization", [(_words(k), _value(v)) for k, v in quantization.items()]),
-        ("QDQ ONNX", [(_words(k), _value(v)) for k, v in (facts.onnx or {}).items()]),
+        ("QDQ ONNX", [(_words(k), _value(v)) for k, v in (facts.onnx or {}).items() if k != "tensors"]),
         ("Engine", [(_words(k), _value(v)) for k, v in (facts.engine or {}).items()]),
         ("Time", [(stage, f"{seconds:.2f} s") for stage, seconds in facts.stages.items()]),
         ("Versions", [(name, version) for name, version in facts.versions.items()]),
@@ -88,7 +104,7 @@ def _tables(facts: ReportFacts) -> list[tuple[str, list[tuple[str, str]]]]:
 
 
 def _words(key: str) -> str:
-    return key.replace("_", " ")
+    return LABELS.get(key) or key.replace("_", " ")
 
 
 def _value(value: object) -> str:

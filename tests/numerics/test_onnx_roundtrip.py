@@ -44,7 +44,7 @@ def networks(draw: st.DrawFn) -> tuple[fx.GraphModule, tuple[int, int, int]]:
         elif kind == "add":
             live[net.add(name, x, x)] = size
         elif kind == "pool":
-            live[net.module(name, nn.MaxPool2d(draw(st.sampled_from([3, 5])), 1, 1), x)] = size if False else -1.0 - i
+            live[net.module(name, nn.MaxPool2d(draw(st.sampled_from([3, 5])), 1, 1), x)] = -1.0 - i  # a size that meets no other
         elif kind == "down" and size > 0:
             live[net.conv(name, x, 3, 3, 2)] = size / 2
         elif kind == "up" and size in (1.0, 0.5):

@@ -57,7 +57,8 @@ def agrees(path: Path, image: np.ndarray | None = None) -> torch.fx.GraphModule:
 
 
 def node(kind: str, inputs: list[str], outputs: list[str] | None = None, **attributes: Any) -> onnx.NodeProto:
-    return helper.make_node(kind, inputs, outputs or ["y"], name=f"n_{kind}", **attributes)
+    name = f"n_{kind}" if outputs is None else f"n_{kind}_{outputs[0]}"
+    return helper.make_node(kind, inputs, outputs or ["y"], name=name, **attributes)
 
 
 W = np.random.default_rng(1).standard_normal((5, 4, 3, 3)).astype(np.float32)

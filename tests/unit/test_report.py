@@ -78,7 +78,11 @@ def facts(**more: Any) -> ReportFacts:
             gmacs_per_second=3.6,
             types="fast",
         ),
-        "onnx": {"elements": 16_000_000, "equal_inputs": {"differing": 12, "largest": 1, "tensor": "a"}},
+        "onnx": {
+            "elements": 16_000_000,
+            "equal_inputs": {"differing": 12, "largest": 1, "tensor": "a"},
+            "tensors": {"model_3_conv": {"equal_inputs": {"differing": 4321}, "end_to_end": {"differing": 8765}}},
+        },
         "engine": {"tm": 16, "tn": 16, "tp": 2},
         "detections": {"fp32": (Box(name="circle", score=0.9, box=(1.0, 2.0, 3.0, 4.0)),)},
         "layers": tuple(layer(i) for i in range(150)),
@@ -121,6 +125,7 @@ def test_the_page_needs_no_network_and_says_the_verdict(tmp_path: Path) -> None:
     assert "16,000,000 integers" in page
     assert page.count("data:image/jpeg;base64,") == 3
     assert page.count("<circle") == 151
+    assert '<td class="num dim">4,321</td><td class="num dim">8,765</td>' in page
     assert not re.search(r"(?:src|href)\s*=\s*[\"'](?!data:)|https?://|url\(|@import", page)
     assert [p.name for p in sorted((tmp_path / "pictures").iterdir())] == ["csim.jpg", "fp32.jpg", "int8.jpg"]
 
@@ -132,7 +137,7 @@ def test_names_from_model_files_are_escaped(tmp_path: Path) -> None:
         notice=EVIL,
         layers=(layer(0, name=EVIL, kind=EVIL),),
         files={EVIL: EVIL},
-        onnx={EVIL: {EVIL: EVIL}},
+        onnx={EVIL: {EVIL: EVIL}, "tensors": {}},
         versions={"hlsgen": EVIL},
     )
     write_report(tmp_path, evil, (Picture("fp32", EVIL, EVIL, 1, PIXEL),))
