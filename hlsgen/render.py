@@ -49,9 +49,10 @@ class Depths:
     parameters: int
 
 
-def depths(engine: EngineConfig) -> Depths:
-    """Depths for the engine: two longest bursts before the MAC array, a tile's sums behind it."""
-    return Depths(512, 512, engine.acc_depth // 2, 512, 512, 512)
+def depths(engine: EngineConfig, parameters: int) -> Depths:
+    """Two longest bursts before the MAC array, sums of half a tile behind it, all of an op's `parameters` beats (so that its
+    weights never wait behind its table)."""
+    return Depths(512, 512, engine.acc_depth // 2, 512, 512, parameters)
 
 
 def hls_include() -> Path:
@@ -90,7 +91,7 @@ def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
         "bounds": bounds,
         "scaled_fast": fast_type(bounds.scaled_bits),
         "add_fast": fast_type(bounds.add_bits),
-        "depths": depths(program.engine),
+        "depths": depths(program.engine, bounds.parameter_beats),
         "fmap_beats": program.fmap_beats,
         "weight_beats": len(encoded.weights) // program.engine.beat,
         "op_count": len(program.ops),

@@ -214,8 +214,9 @@ class _Stripped:
         self.float_of[result] = tensor
 
     def _rewired(self, model: onnx.ModelProto, kept: Iterable[onnx.NodeProto]) -> onnx.ModelProto:
-        """The float model. A float tensor X.f whose dequantized twin is X is called X: our own files' names."""
-        called = {t: d for d, t in self.float_of.items() if t == f"{d}.f"}
+        """The float model. Where X is X.f dequantized (our own files) or an output, the float tensor is called X."""
+        outputs = {o.name for o in model.graph.output}
+        called = {t: d for d, t in self.float_of.items() if t == f"{d}.f" or d in outputs}
 
         def name(tensor: str) -> str:
             tensor = self.float_of.get(tensor, tensor)
@@ -258,9 +259,12 @@ def _tensors(stripped: _Stripped, imported: Imported) -> dict[str, TensorQ]:
             raise HlsgenError(f"{source}: {printable(tensor)} has two quantizations, {_say(given[node])} and {_say(q)}")
     groups = _groups(imported.network)
     for group in groups:
-        held = {given[n.name]: n.name for n in group if n.name in given}
+        held: dict[TensorQ, str] = {}
+        for member in group:
+            if member.name in given:
+                held.setdefault(given[member.name], member.name)
         if len(held) > 1:
-            listed = "; ".join(f"{printable(shown.get(n, n))}: {_say(q)}" for q, n in list(held.items())[:4])
+            listed = "; ".join(f"{printable(shown.get(n, n))}: {_say(q)}" for q, n in [*held.items()][:4])
             raise HlsgenError(
                 f"{source}: the tensors joined at {group[-1].name} must have one scale, because the engine moves their "
                 f"integers unchanged, but they have {len(held)} ({listed}); quantize them alike, or give the FP32 file"

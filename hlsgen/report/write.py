@@ -115,7 +115,7 @@ def _value(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, dict):
-        return ", ".join(f"{k} {_value(v)}" for k, v in value.items())
+        return ", ".join(f"{k} {_value(v)}" for k, v in value.items() if v is not None)
     if isinstance(value, list):
         return ", ".join(_value(v) for v in value)
     return "" if value is None else str(value)

@@ -65,36 +65,41 @@ inline data_t add_residual(data_t a, data_t b, const op_t &op) {
 
 inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sums_t> &in,
                      hls::stream<beat_t> &residual, hls::stream<beat_t> &out) {
+#pragma HLS INLINE off
     const op_t op = PROGRAM[index];
-    static data_t table[LANES][TABLE_SIZE];  // a copy a lane, so that each is read once a cycle
+    // A copy a lane, so that each is read once a cycle; BEAT entries a word, so that a beat is written at once.
+    static data_t table[LANES][TABLE_BEATS][BEAT];
     static channel_t channels[MAX_CHANNELS / TM][TM];
 #pragma HLS ARRAY_PARTITION variable=table dim=1 complete
+#pragma HLS ARRAY_RESHAPE variable=table dim=3 complete
 #pragma HLS ARRAY_PARTITION variable=channels dim=2 complete
 
     const int table_beats = op.table ? TABLE_BEATS : 0;
     for (int i = 0; i < table_beats; i++) {
+#pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=0 max=TABLE_BEATS
         const beat_t b = parameters.read();
-        for (int j = 0; j < BEAT; j++) {
-#pragma HLS PIPELINE II=1
-            for (int l = 0; l < LANES; l++) {
+        for (int l = 0; l < LANES; l++) {
 #pragma HLS UNROLL
-                table[l][i * BEAT + j] = b.v[j];
+            for (int j = 0; j < BEAT; j++) {
+#pragma HLS UNROLL
+                table[l][i][j] = b.v[j];
             }
         }
     }
     // Eight bytes a channel, least significant first: bias, multiplier; in fixed and affine the last byte is the shift.
     for (int i = 0; i < op.channels; i += BEAT / 8) {
+#pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=TM max=MAX_CHANNELS
         const beat_t b = parameters.read();
         for (int j = 0; j < BEAT / 8; j++) {
-#pragma HLS PIPELINE II=1
+#pragma HLS UNROLL
             unsigned word[2];
             for (int k = 0; k < 2; k++) {
 #pragma HLS UNROLL
-                const signed char *v = &b.v[8 * j + 4 * k];
-                word[k] = unsigned(v[0] & 255) | unsigned(v[1] & 255) << 8 | unsigned(v[2] & 255) << 16 |
-                          unsigned(v[3] & 255) << 24;
+                const int at = 8 * j + 4 * k;
+                word[k] = unsigned(b.v[at] & 255) | unsigned(b.v[at + 1] & 255) << 8 |
+                          unsigned(b.v[at + 2] & 255) << 16 | unsigned(b.v[at + 3] & 255) << 24;
             }
             channel_t c;
             c.bias = int(word[0]);
@@ -133,7 +138,8 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
                     const channel_t c = channels[block][lane + l];
                     const biased_t sum = biased_t(sums.v[pixel][lane + l]) + biased_t(c.bias);
                     const pre_t pre = requantize(sum, c, op.pre_low, op.pre_high, op.zero_point);
-                    data_t y = op.table ? table[l][int(pre) - op.pre_low] : data_t(pre);
+                    const int entry = int(pre) - op.pre_low;
+                    data_t y = op.table ? table[l][entry / BEAT][entry % BEAT] : data_t(pre);
                     if (op.residual >= 0) y = add_residual(y, other.v[(lane + l) % BEAT], op);
                     made.v[(lane + l) % BEAT] = int(y);
                 }

@@ -8,6 +8,7 @@
 // Input patches, one channel block after another; only what lies on the map (the MAC process inserts the padding).
 // A tile as wide as the map is one burst; a narrower one is a burst a row.
 inline void load_input(int index, const beat_t *memory, hls::stream<beat_t> &out) {
+#pragma HLS INLINE off
     const op_t op = PROGRAM[index];
     walk_t w = walk_begin();
     const int tiles = tile_count(op);
@@ -47,6 +48,7 @@ inline void load_input(int index, const beat_t *memory, hls::stream<beat_t> &out
 
 // The residual operand in the order of the output.
 inline void load_residual(int index, const beat_t *memory, hls::stream<beat_t> &out) {
+#pragma HLS INLINE off
     const op_t op = PROGRAM[index];
     if (op.residual < 0) return;
     walk_t w = walk_begin();
@@ -78,6 +80,7 @@ inline void load_residual(int index, const beat_t *memory, hls::stream<beat_t> &
 // First the activation table and the channel parameters, for the epilogue; then the weights, once for every tile of
 // pixels, in the order in which the MAC array takes them.
 inline void load_weights(int index, const beat_t *memory, hls::stream<beat_t> &parameters, hls::stream<beat_t> &out) {
+#pragma HLS INLINE off
     const op_t op = PROGRAM[index];
     const int parameter_beats = (op.table ? TABLE_BEATS : 0) + op.channels * 8 / BEAT;
     for (int i = 0; i < parameter_beats; i++) {

@@ -36,6 +36,7 @@ inline void dot(const weight_t w[TN][TM], const data_t x[TP][TN], acc_t sum[TP][
 }
 
 inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights, hls::stream<sums_t> &out) {
+#pragma HLS INLINE off
     const op_t op = PROGRAM[index];
     const bool convolves = op.kind == OP_CONVOLUTION;
     const int taps = op.kernel_h * op.kernel_w;

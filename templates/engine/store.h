@@ -6,6 +6,7 @@
 #include "walk.h"
 
 inline void store_output(int index, hls::stream<beat_t> &in, beat_t *memory) {
+#pragma HLS INLINE off
     const op_t op = PROGRAM[index];
     walk_t w = walk_begin();
     const int tiles = tile_count(op);

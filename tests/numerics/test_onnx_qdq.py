@@ -190,10 +190,11 @@ def test_onnx_runtimes_own_files_keep_their_scales(
     offset = 128 if kind == "u8" else 0
     assert spec.tensors["image"] == TensorQ(float(held["image_scale"]), int(held["image_zero_point"]) - offset)
     assert spec.tensors["out_conv"].scale == float(held["out_conv_scale"])
-    np.testing.assert_array_equal(spec.convs["b_conv"].weight, held["b_conv.weight_quantized"])
-    np.testing.assert_array_equal(spec.convs["b_conv"].bias, held["b_conv.bias_quantized"].reshape(-1))
-    assert spec.convs["b_conv"].weight_scale.shape == (8,)
-    assert len(set(spec.convs["b_conv"].weight_scale)) == (8 if per_channel else 1)
+    conv = spec.convs["b_act" if act is nn.ReLU else "b_conv"]  # its quantizer drops ReLUs that saturation stands for
+    np.testing.assert_array_equal(conv.weight, held["b_conv.weight_quantized"])
+    np.testing.assert_array_equal(conv.bias, held["b_conv.bias_quantized"].reshape(-1))
+    assert conv.weight_scale.shape == (8,)
+    assert len(set(conv.weight_scale)) == (8 if per_channel else 1)
     assert spec.tensors["pool"] == spec.tensors["added"] == spec.tensors["up"]
 
     image = picture(7)
@@ -209,6 +210,30 @@ def test_onnx_runtimes_own_files_keep_their_scales(
     assert agreement(tmp_path / "again.onnx", tensors, image.numpy())["equal_inputs"]["largest"] <= LIMIT
 
 
+@pytest.mark.parametrize("scheme", ["fixed", "affine"])
+def test_a_relu_lends_its_quantization_to_what_it_reads(scheme: Scheme, tmp_path: Path) -> None:
+    """Conv, ReLU, QuantizeLinear, and nothing in between: rounding first and cutting off afterwards is the same."""
+    network, image = plain_net(nn.ReLU), picture()
+    path = tmp_path / "q.onnx"
+    write_qdq(network, spec_for(network, image, scheme), SHAPE, path, "small")
+    model = onnx.load(path)
+    without(model, "b_conv")
+    path.write_bytes(model.SerializeToString())
+    read, spec, _ = read_qdq(path)
+    assert spec.tensors["b_conv_f"] == spec.tensors["b_act"]
+    write_qdq(read, spec, SHAPE, path, "again")
+    tensors = Reference.from_spec(read, spec).tensors(image)
+    assert agreement(path, tensors, image.numpy())["equal_inputs"]["largest"] <= LIMIT
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    model.graph.output.append(onnx.helper.make_tensor_value_info("b_act.q", onnx.TensorProto.INT8, None))
+    model.graph.output.append(onnx.helper.make_tensor_value_info("a_act.q", onnx.TensorProto.INT8, None))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    expected, before = session.run(["b_act.q", "a_act.q"], {"image.f": image.numpy()})
+    if np.array_equal(before[0], tensors["a_act"]):
+        assert np.abs(expected[0].astype(int) - tensors["b_act"]).max() <= 1
+
+
 def test_sixteen_bit_files_are_refused_by_name(tmp_path: Path) -> None:
     path = quantize_static(tmp_path, plain_net(nn.SiLU), "s16", True)
     with pytest.raises(HlsgenError, match="tensor image has 16 bits; expected 8 everywhere"):
@@ -220,7 +245,7 @@ def test_concat_inputs_of_different_scales_are_named(tmp_path: Path) -> None:
     a, b = net.conv("a", net.image, 4, 1), net.conv("b", net.image, 4, 1)
     getattr(net.root, "a_conv").weight.data *= 9
     path = quantize_static(tmp_path, net.finish([net.cat("joined", [a, b])]), "u8", True)
-    with pytest.raises(HlsgenError, match=r"joined at joined must have one scale, .*a_conv: scale .*b_conv: scale"):
+    with pytest.raises(HlsgenError, match=r"joined at joined must have one scale, .*a_conv: scale .*b_conv: scale .*quantize them alike"):
         read_qdq(path)
 
 
