@@ -45,7 +45,9 @@ test-full: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --full
 
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+	@test -f $(DEMO)/manifest.json || $(MAKE) --no-print-directory demo
+	$(BIN)/python benchmarks/csim_ratio.py $(DEMO)
+	$(BIN)/python benchmarks/sizes.py
 
 wheel: $(STAMP)
 	$(BIN)/python -m build --wheel

@@ -77,8 +77,10 @@ def replacing(out: Path, keep: list[str]) -> Iterator[Path]:
         if explained is None:
             raise
         raise explained from error
-    except HlsgenError:
-        raise
+    except HlsgenError as error:
+        if made is None or str(made) not in str(error):
+            raise
+        raise HlsgenError(str(error).replace(str(made), str(out))) from error
     except Exception as error:
         if shutil.disk_usage(parent).free < 1 << 20:  # writers in C++ say only that they failed
             raise _full(out) from error

@@ -38,9 +38,8 @@ from hlsgen.models import network as vocabulary
 Shape = tuple[int, int, int]
 Pair = tuple[int, int]  # vertical, horizontal
 MAX_NAME = 64
-_FOLDED = frozenset(
-    "Add Cast Ceil Concat Div Floor Gather Identity Mul Reshape Slice Squeeze Sub Unsqueeze".split()
-)  # what exporters compute sizes with
+_SIZES = "Add Cast Ceil Concat Div Floor Gather Identity Mul Reshape Slice Squeeze Sub Unsqueeze"
+_FOLDED = frozenset(_SIZES.split(" "))  # what exporters compute sizes with
 _OWN = "hlsgen"  # the domain of fused operators, which exist in memory only
 _CPP = (
     "alignas alignof and_eq asm auto bitand bitor bool case catch char char16_t char32_t compl const const_cast "
@@ -123,6 +122,14 @@ class Imported:
     nodes: dict[str, str]
 
 
+class UnsupportedOperator(HlsgenError):
+    """An operator outside the list; `frontier` names the tensors (maps) up to which the network is known."""
+
+    def __init__(self, message: str, frontier: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.frontier = tuple(frontier)
+
+
 class _Unsupported(Exception):
     """Why one node cannot be taken; turned into an HlsgenError with its place."""
 
@@ -185,7 +192,8 @@ def import_graph(model: onnx.ModelProto, source: str, outputs: Sequence[str] | N
 
     Raises:
         HlsgenError: more or fewer than one image input, a dynamic axis (naming it), an output that does not exist, an
-            operator or a form of one that is not supported (which, where, what is), weights that are not finite.
+            operator or a form of one that is not supported (which, where, what is: UnsupportedOperator), weights that
+            are not finite.
     """
     constants = collect_constants(model)
     nodes = _fuse([n for n in model.graph.node if n.op_type != "Constant"], constants)
@@ -215,9 +223,9 @@ def import_graph(model: onnx.ModelProto, source: str, outputs: Sequence[str] | N
                 first = first or HlsgenError(f"{source}: operator {kind} at {place} {error}; supported are {supported}")
         frontier += [t for t in node.input if t in importer.values and t not in frontier]
     if first is not None and any(t not in importer.values for t in wanted):
-        maps = ", ".join(printable(t) for t in frontier[:8] if importer.values[t].op != "placeholder")
-        hint = f"; the network up to there ends in {maps}" if maps else ""
-        raise HlsgenError(f"{first}{hint}") from first
+        maps = [t for t in frontier if importer.values[t].op != "placeholder"]
+        hint = f"; the network up to there ends in {', '.join(printable(t) for t in maps[:8])}" if maps else ""
+        raise UnsupportedOperator(f"{first}{hint}", maps) from first
     importer.graph.output(tuple(importer.values[t] for t in wanted))
     network = fx.GraphModule(importer.root, importer.graph, "Network").eval()
     for parameter in network.parameters():

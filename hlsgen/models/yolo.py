@@ -17,6 +17,7 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from hlsgen.errors import HlsgenError
+from hlsgen.frontend.onnx_write import shapes
 from hlsgen.models import network as vocabulary
 from hlsgen.models.checkpoint import Inert, parse_checkpoint
 
@@ -38,6 +39,11 @@ class Yolo:
     strides: tuple[int, ...]
     reg_max: int
 
+    @property
+    def channels(self) -> int:
+        """The image's channels: what the first convolution reads."""
+        return next(m for m in self.network.modules() if isinstance(m, nn.Conv2d)).in_channels
+
 
 def build(model: Inert, source: str) -> Yolo:
     """The network of a checkpoint's detection model; `source` is what error messages call it.
@@ -46,6 +52,18 @@ def build(model: Inert, source: str) -> Yolo:
         HlsgenError: another family or task (naming the block), a block that is not supported, weights that are not
             finite (naming the layer), or a damaged structure.
     """
+    try:
+        made = _build(model, source)
+        shapes(made.network, (made.channels, 2 * MAX_STRIDE, 2 * MAX_STRIDE))
+    except HlsgenError as error:
+        said = str(error)
+        raise HlsgenError(said if said.startswith(source) else f"{source}: {said}") from error
+    except Exception as error:  # the objects hold whatever the file put there
+        raise HlsgenError(f"{source}: the model in it is damaged ({type(error).__name__}: {error})") from error
+    return made
+
+
+def _build(model: Inert, source: str) -> Yolo:
     builder = _Builder(source)
     layers = _children(builder, _child(builder, model, "model", source), source)
     if not layers:
@@ -77,14 +95,15 @@ def build(model: Inert, source: str) -> Yolo:
 
 
 def identify(model: Inert) -> str | None:
-    """The published network that a checkpoint's model has the shape of ("yolov8n"), or None for another one."""
+    """The published network that a model which `build` takes has the shape of ("yolov8n"), or None for another one."""
     layers = list(model.state.get("_modules", {}).get("model", Inert()).state.get("_modules", {}).values())
     kinds = [layer.kind for layer in layers if isinstance(layer, Inert)]
     family = next((name for kind, name in FAMILIES.items() if kind in kinds), None)
     if family is None or not kinds or kinds[0] != "Conv":
         return None
     weight = layers[0].state["_modules"]["conv"].state["_parameters"]["weight"]
-    depth = len(layers[2].state.get("_modules", {}).get("m", Inert()).state.get("_modules", {}))
+    blocks = [layer for layer in layers if layer.kind in FAMILIES]
+    depth = len(blocks[0].state["_modules"]["m"].state["_modules"])
     sizes = [s for s, width in zip("nsmlx", _WIDTHS[family], strict=True) if width == weight.shape[0]]
     if len(sizes) == 2:  # YOLO11 m and l differ in depth only
         sizes = sizes[:1] if depth == 1 else sizes[1:]

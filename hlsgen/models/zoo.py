@@ -10,13 +10,14 @@ from typing import Any, Literal
 from torch import fx, nn
 
 from hlsgen.errors import HlsgenError
-from hlsgen.frontend.onnx_read import import_graph, load_model, read_fp32, safe_name
+from hlsgen.frontend.onnx_read import UnsupportedOperator, import_graph, load_model, read_fp32, safe_name
 from hlsgen.frontend.onnx_write import output_nodes, shapes, write_fp32
 from hlsgen.frontend.qdq_read import is_qdq, read_qdq
 from hlsgen.frontend.qdq_write import write_qdq
 from hlsgen.models import yolo
 from hlsgen.models.checkpoint import read_checkpoint
 from hlsgen.models.download import Unreachable, cache_folder, download, find_cached
+from hlsgen.models.exported import read_exported
 from hlsgen.quantize.spec import QuantSpec
 
 NAMES = tuple(pattern.format(size) for pattern in yolo.FAMILIES.values() for size in "nsmlx")
@@ -223,24 +224,32 @@ def _detector(name: str, made: yolo.Yolo, imgsz: tuple[int, int] | None, weights
         above = "x".join(str(max(-(-n // stride), 1) * stride) for n in size)
         near = f"nearest is {above}" if below == above else f"nearest are {below} and {above}"
         raise HlsgenError(f"--imgsz expects multiples of the stride {stride}, got {size[0]}x{size[1]}; the {near}")
-    channels = next(m for m in made.network.modules() if isinstance(m, nn.Conv2d)).in_channels
     return Loaded(
-        name, made.network, (channels, *size), "detect", made.classes, made.strides, made.reg_max, weights, notice
+        name, made.network, (made.channels, *size), "detect", made.classes, made.strides, made.reg_max, weights, notice
     )
 
 
 def _from_onnx(path: Path, imgsz: tuple[int, int] | None, outputs: list[str] | None) -> Loaded:
-    quantization: QuantSpec | None = None
+    name, source = safe_name(path.stem), str(path)
     if is_qdq(path):
         if outputs:
             raise HlsgenError(f"{path}: a QDQ file cannot be cut at output names; cut the FP32 file, then quantize it")
         network, quantization, shape = read_qdq(path)
+        loaded = Loaded(name, network, shape, "none", (), (), 0, source, None, quantization)
     else:
-        imported = import_graph(load_model(path), str(path), outputs)
-        network, shape = imported.network, imported.shape
-    if imgsz is not None and imgsz != shape[1:]:
+        model = load_model(path)
+        try:
+            imported = import_graph(model, source, outputs)
+            loaded = Loaded(name, imported.network, imported.shape, "none", (), (), 0, source)
+        except UnsupportedOperator as error:
+            if outputs:
+                raise
+            d, shape = read_exported(model, source, error)
+            loaded = Loaded(name, d.network, shape, "detect", d.classes, d.strides, d.reg_max, source)
+    height, width = loaded.shape[1:]
+    if imgsz is not None and imgsz != (height, width):
         raise HlsgenError(
-            f"{path} is for images of {shape[1]}x{shape[2]}, got --imgsz {imgsz[0]}x{imgsz[1]}; give --imgsz "
-            f"{shape[1]}x{shape[2]} or export it anew"
+            f"{path} is for images of {height}x{width}, got --imgsz {imgsz[0]}x{imgsz[1]}; give --imgsz "
+            f"{height}x{width} or export it anew"
         )
-    return Loaded(safe_name(path.stem), network, shape, "none", (), (), 0, str(path), None, quantization)
+    return loaded

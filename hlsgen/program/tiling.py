@@ -1,22 +1,16 @@
-"""The choice of an op's tile: the fewest estimated cycles within the engine's buffers."""
+"""The choice of an op's tile: the fewest cycles by the cost model within the engine's buffers."""
 
+from functools import lru_cache
+
+import numpy as np
+
+from hlsgen.cost.cycles import Ints, op_cycles
+from hlsgen.cost.hardware import Link
+from hlsgen.cost.shape import OpShape
+from hlsgen.cost.streams import Depths, stream_depths
 from hlsgen.errors import HlsgenError
 from hlsgen.program.groups import BlockGroups
 from hlsgen.program.ops import EngineConfig, Tile, Window
-
-BURST_LATENCY = 40  # cycles from a burst's request to its first beat, DDR3 behind a Zynq-7000 HP port
-STEP_OVERHEAD = 24  # cycles to set a step up and to drain its pipeline
-
-
-def step_cycles(engine: EngineConfig, window: Window, tile: Tile, whole: bool, halves: int, convolves: bool) -> int:
-    """Cycles of one step of the MAC process: the largest of computing, filling the patch and reading it."""
-    rows, cols = _patch(window, tile)
-    groups = -(-tile.rows * tile.cols // engine.tp)
-    taps = window.kernel[0] * window.kernel[1]
-    compute = (tile.blocks * halves if convolves else 1) * taps * max(groups, engine.pass_min)
-    beats = rows * cols * (engine.tm // engine.beat)
-    read = beats + (1 if whole else rows) * BURST_LATENCY
-    return max(compute, read) + STEP_OVERHEAD
 
 
 def _patch(window: Window, tile: Tile) -> tuple[int, int]:
@@ -27,39 +21,73 @@ def _patch(window: Window, tile: Tile) -> tuple[int, int]:
 def choose_tile(
     engine: EngineConfig, window: Window, size: tuple[int, int], groups: BlockGroups, convolves: bool, where: str
 ) -> Tile:
-    """The legal tile with the fewest estimated cycles; size: the output's height and width.
+    """A good tile before the part is known; size: the output's height and width.
 
     Raises:
-        HlsgenError: where not even one row of TP pixels fits the patch buffer.
+        HlsgenError: where not even one pixel's patch fits the patch buffer.
     """
-    height, width = size
-    halves = engine.tm // engine.tn
-    best: tuple[int, int, Tile] | None = None
-    for cols in _splits(width):
-        for rows in _splits(height):
-            patch = _patch(window, Tile(rows, cols, 1))
-            if patch[0] * patch[1] > engine.patch_depth:
-                continue
-            room = engine.acc_depth // -(-rows * cols // engine.tp) if convolves else 1
-            for blocks in (b for b in range(1, groups.outputs + 1) if groups.outputs % b == 0 or groups.count == 1):
-                if blocks > room or (not convolves and blocks > 1):
-                    break
-                tile = Tile(rows, cols, blocks)
-                tiles_m = groups.count * -(-groups.outputs // blocks)
-                steps = -(-height // rows) * -(-width // cols) * tiles_m * groups.inputs
-                cycles = steps * step_cycles(engine, window, tile, cols == width, halves, convolves)
-                candidate = (cycles, -rows * cols * blocks, tile)
-                if best is None or candidate[:2] < best[:2]:
-                    best = candidate
-    if best is None:
-        patch = _patch(window, Tile(1, 1, 1))
+    (kh, kw), (sh, sw) = window.kernel, window.stride
+    size_in = ((size[0] - 1) * sh + kh, (size[1] - 1) * sw + kw)
+    blocks = groups.count * groups.inputs
+    channels = groups.count * groups.outputs * engine.tm
+    shape = OpShape(window, size_in, size, groups, convolves, ((blocks, 0),), engine.tm, channels)
+    return best_tile(engine, shape, Link(), stream_depths(engine), where)[0]
+
+
+def best_tile(engine: EngineConfig, shape: OpShape, way: Link, depths: Depths, where: str) -> tuple[Tile, float]:
+    """The legal tile with the fewest cycles (then the largest), and its cycles.
+
+    Raises:
+        HlsgenError: where not even one pixel's patch fits the patch buffer.
+    """
+    rows, cols, blocks = candidates(engine, shape)
+    if not len(rows):
+        patch = _patch(shape.window, Tile(1, 1, 1))
         raise HlsgenError(
             f"{where} needs a patch of {patch[0]} x {patch[1]} pixels but the engine's buffer holds {engine.patch_depth}; "
             "raise the engine's patch depth"
         )
-    return best[2]
+    total = op_cycles(engine, shape, way, depths, rows, cols, blocks).total
+    order = np.lexsort((-rows * cols * blocks, total))
+    i = int(order[0])
+    return Tile(int(rows[i]), int(cols[i]), int(blocks[i])), float(total[i])
 
 
-def _splits(n: int) -> list[int]:
+def candidates(engine: EngineConfig, shape: OpShape) -> tuple[Ints, Ints, Ints]:
+    """The legal tiles worth trying: equal cuts of height and width; rows, columns, blocks, each int64 [n].
+
+    Legal: the patch fits PATCH_DEPTH, the tile's groups of TP pixels times its blocks fit ACC_DEPTH, and blocks divide the
+    group's output blocks where there are several groups.
+    """
+    return _candidates(
+        engine.patch_depth, engine.acc_depth, engine.tp, shape.window, shape.size_out, shape.groups, shape.convolves
+    )
+
+
+@lru_cache(maxsize=4096)
+def _candidates(
+    patch_depth: int,
+    acc_depth: int,
+    tp: int,
+    window: Window,
+    size: tuple[int, int],
+    groups: BlockGroups,
+    convolves: bool,
+) -> tuple[Ints, Ints, Ints]:
+    (kh, kw), (sh, sw) = window.kernel, window.stride
+    outputs = groups.outputs if convolves else 1
+    if groups.count == 1:
+        counts = sorted({-(-outputs // parts) for parts in range(1, outputs + 1)})
+    else:
+        counts = [b for b in range(1, outputs + 1) if outputs % b == 0]
+    rows, cols, blocks = (
+        v.reshape(-1) for v in np.meshgrid(_splits(size[0]), _splits(size[1]), np.array(counts), indexing="ij")
+    )
+    patch = ((rows - 1) * sh + kh) * ((cols - 1) * sw + kw)
+    legal = (patch <= patch_depth) & (-(-rows * cols // tp) * blocks <= acc_depth)
+    return rows[legal], cols[legal], blocks[legal]
+
+
+def _splits(n: int) -> Ints:
     """The distinct tile sizes that cut n into 1, 2, 3 ... equal parts, largest first."""
-    return sorted({-(-n // parts) for parts in range(1, n + 1)}, reverse=True)
+    return np.array(sorted({-(-n // parts) for parts in range(1, n + 1)}, reverse=True), np.int64)

@@ -13,7 +13,6 @@ from hlsgen.report import plot
 from hlsgen.report.facts import ReportFacts
 from hlsgen.resources import folder as resource_folder
 
-
 LABELS = {
     "sqnr_db_min": "lowest SQNR, dB",
     "sqnr_db_min_at": "at",

@@ -1,6 +1,5 @@
 """QDQ files: ours come back exactly and ONNX Runtime is within a step of the reference; foreign ones keep their scales."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,7 @@ from hlsgen.frontend.qdq_write import write_qdq
 from hlsgen.models import Loaded, load
 from hlsgen.quantize import Reference
 from hlsgen.quantize.spec import SCHEMES, QuantSpec, Scheme, TensorQ
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from _nets import Net, c2f_net, spec_for
+from tests.unit._nets import Net, c2f_net, spec_for
 
 SHAPE = (3, 32, 48)
 
@@ -227,11 +224,9 @@ def test_a_relu_lends_its_quantization_to_what_it_reads(scheme: Scheme, tmp_path
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     model.graph.output.append(onnx.helper.make_tensor_value_info("b_act.q", onnx.TensorProto.INT8, None))
-    model.graph.output.append(onnx.helper.make_tensor_value_info("a_act.q", onnx.TensorProto.INT8, None))
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    expected, before = session.run(["b_act.q", "a_act.q"], {"image.f": image.numpy()})
-    if np.array_equal(before[0], tensors["a_act"]):
-        assert np.abs(expected[0].astype(int) - tensors["b_act"]).max() <= 1
+    (expected,) = session.run(["b_act.q"], {"image.f": image.numpy()})
+    assert np.abs(expected[0].astype(int) - tensors["b_act"]).mean() < 0.05
 
 
 def test_sixteen_bit_files_are_refused_by_name(tmp_path: Path) -> None:
@@ -243,9 +238,12 @@ def test_sixteen_bit_files_are_refused_by_name(tmp_path: Path) -> None:
 def test_concat_inputs_of_different_scales_are_named(tmp_path: Path) -> None:
     net = Net(3, 1)
     a, b = net.conv("a", net.image, 4, 1), net.conv("b", net.image, 4, 1)
-    getattr(net.root, "a_conv").weight.data *= 9
+    net.root.a_conv.weight.data *= 9
     path = quantize_static(tmp_path, net.finish([net.cat("joined", [a, b])]), "u8", True)
-    with pytest.raises(HlsgenError, match=r"joined at joined must have one scale, .*a_conv: scale .*b_conv: scale .*quantize them alike"):
+    with pytest.raises(
+        HlsgenError,
+        match=r"joined at joined must have one scale, .*a_conv: scale .*b_conv: scale .*quantize them alike",
+    ):
         read_qdq(path)
 
 
@@ -297,7 +295,7 @@ REFUSED = {
     "two scales": (
         lambda m: [
             m.graph.initializer.append(numpy_helper.from_array(np.float32(7), "other")),
-            next(n for n in m.graph.node if n.output[0] == "added" or n.name == "m_add.dequantize").input.__setitem__(1, "other"),
+            next(n for n in m.graph.node if n.name == "m_add.dequantize").input.__setitem__(1, "other"),
         ],
         "m_add.dequantize has another scale or zero point",
     ),

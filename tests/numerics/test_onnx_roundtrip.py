@@ -1,6 +1,5 @@
 """Random networks written as FP32 ONNX: the same network comes back, and ONNX Runtime computes the same."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,7 @@ from torch import fx, nn
 
 from hlsgen.frontend.onnx_read import read_fp32
 from hlsgen.frontend.onnx_write import shapes, write_fp32
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-from _nets import Net, c2f_net, values
+from tests.unit._nets import Net, c2f_net, values
 
 ACTIVATIONS = [nn.SiLU, nn.ReLU, lambda: nn.LeakyReLU(0.2), nn.Sigmoid, nn.Hardswish, nn.GELU]
 
@@ -44,7 +41,9 @@ def networks(draw: st.DrawFn) -> tuple[fx.GraphModule, tuple[int, int, int]]:
         elif kind == "add":
             live[net.add(name, x, x)] = size
         elif kind == "pool":
-            live[net.module(name, nn.MaxPool2d(draw(st.sampled_from([3, 5])), 1, 1), x)] = -1.0 - i  # a size that meets no other
+            live[net.module(name, nn.MaxPool2d(draw(st.sampled_from([3, 5])), 1, 1), x)] = (
+                -1.0 - i
+            )  # a size that meets no other
         elif kind == "down" and size > 0:
             live[net.conv(name, x, 3, 3, 2)] = size / 2
         elif kind == "up" and size in (1.0, 0.5):
@@ -58,7 +57,9 @@ def networks(draw: st.DrawFn) -> tuple[fx.GraphModule, tuple[int, int, int]]:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(networks(), st.integers(0, 9))
-def test_random_network_round_trips(tmp_path: Path, drawn: tuple[fx.GraphModule, tuple[int, int, int]], seed: int) -> None:
+def test_random_network_round_trips(
+    tmp_path: Path, drawn: tuple[fx.GraphModule, tuple[int, int, int]], seed: int
+) -> None:
     network, shape = drawn
     image = torch.randn(1, *shape, generator=torch.Generator().manual_seed(seed))
     found = values(network, image)
@@ -71,7 +72,9 @@ def test_random_network_round_trips(tmp_path: Path, drawn: tuple[fx.GraphModule,
     assert {n.name for n in again.graph.nodes} <= {n.name for n in network.graph.nodes}
     with torch.no_grad():
         expected, got = network(image), again(image)
-    results = onnxruntime.InferenceSession(first, providers=["CPUExecutionProvider"]).run(None, {"image": image.numpy()})
+    results = onnxruntime.InferenceSession(first, providers=["CPUExecutionProvider"]).run(
+        None, {"image": image.numpy()}
+    )
     for a, b, c in zip(expected, got, results, strict=True):
         assert torch.equal(a, b)
         np.testing.assert_allclose(c, a.numpy(), rtol=1e-4, atol=1e-4)

@@ -33,7 +33,14 @@ class Net:
         return node
 
     def conv(
-        self, name: str, x: fx.Node, out: int, kernel: int = 3, stride: int = 1, act: nn.Module | None = None, groups: int = 1
+        self,
+        name: str,
+        x: fx.Node,
+        out: int,
+        kernel: int = 3,
+        stride: int = 1,
+        act: nn.Module | None = None,
+        groups: int = 1,
     ) -> fx.Node:
         inner = nn.Conv2d(self.channels[x], out, kernel, stride, kernel // 2, groups=groups)
         weight = self.random.standard_normal(inner.weight.shape) / np.sqrt(inner.weight[0].numel())
@@ -110,7 +117,9 @@ def spec_for(network: fx.GraphModule, image: torch.Tensor, scheme: Scheme, pre_b
         group = [k for k, v in owner.items() if v == owner[name] and k in found]
         low = min(float(found[k].min()) for k in group)
         high = max(float(found[k].max()) for k in group)
-        wide = name.endswith("_conv") and len(list(_node(network, name).users)) == 1 and _feeds_activation(network, name)
+        wide = (
+            name.endswith("_conv") and len(list(_node(network, name).users)) == 1 and _feeds_activation(network, name)
+        )
         tensors[name] = _tensor(low, high, scheme, pre_bits if wide and scheme != "native" else 8)
     convs = {}
     for node in network.graph.nodes:

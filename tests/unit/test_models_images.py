@@ -10,7 +10,13 @@ import torch
 from hlsgen.errors import HlsgenError
 from hlsgen.models import boxes, images, load
 
-SIZES = [((480, 640), (640, 640)), ((427, 640), (416, 640)), ((333, 500), (320, 320)), ((17, 900), (96, 64)), ((50, 31), (64, 96))]
+SIZES = [
+    ((480, 640), (640, 640)),
+    ((427, 640), (416, 640)),
+    ((333, 500), (320, 320)),
+    ((17, 900), (96, 64)),
+    ((50, 31), (64, 96)),
+]
 
 
 @pytest.mark.parametrize(("size", "target"), SIZES)
@@ -54,7 +60,9 @@ def test_pictures_are_listed_by_name_and_read(tmp_path: Path) -> None:
     assert images.list_images(tmp_path / "set") == [inner / "c.png"]
 
 
-def ultralytics_boxes(maps: list[np.ndarray], strides: tuple[int, ...], reg_max: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+def ultralytics_boxes(
+    maps: list[np.ndarray], strides: tuple[int, ...], reg_max: int, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
     """(decoded [N, 4 + classes] in xyxy, kept [M, 6]) by ultralytics' Detect and non_max_suppression."""
     head_module = pytest.importorskip("ultralytics.nn.modules.head")
     nms = pytest.importorskip("ultralytics.utils.nms")

@@ -3,9 +3,11 @@
 import io
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 
+from hlsgen.errors import HlsgenError
 from hlsgen.models import Loaded, load, yolo
 from hlsgen.models.checkpoint import Inert, parse_checkpoint, read_checkpoint
 from hlsgen.models.demo import WEIGHTS
@@ -87,8 +89,6 @@ def test_random_weights_are_a_function_of_the_seed() -> None:
 
 def test_yolo11_is_refused_at_its_attention() -> None:
     pytest.importorskip("ultralytics")
-    from hlsgen.errors import HlsgenError
-
     with pytest.raises(HlsgenError, match=r"block C2PSA at model\.10 is not supported; supported are Bottleneck, C2f"):
         load("yolo11n", "random", (64, 64))
 
@@ -103,7 +103,18 @@ def test_demo_and_its_folder_round_trip(tmp_path: Path) -> None:
     loaded.save(tmp_path / "a")
     read = Loaded.read(tmp_path / "a")
     assert [n.name for n in read.network.graph.nodes] == [n.name for n in loaded.network.graph.nodes]
-    for field in ("name", "shape", "task", "classes", "strides", "reg_max", "weights", "notice", "params", "quantization"):
+    for field in (
+        "name",
+        "shape",
+        "task",
+        "classes",
+        "strides",
+        "reg_max",
+        "weights",
+        "notice",
+        "params",
+        "quantization",
+    ):
         assert getattr(read, field) == getattr(loaded, field)
     image = torch.rand(1, 3, 96, 64)
     with torch.no_grad():
@@ -124,7 +135,7 @@ def test_a_pt_file_is_named_after_itself(tmp_path: Path) -> None:
 
 def test_names_in_a_checkpoint_are_cleaned() -> None:
     held = read_checkpoint(WEIGHTS)
-    held.state["names"] = {i: "a\x1b[31m\n" + "x" * 100 for i in range(6)}
+    held.state["names"] = dict.fromkeys(range(6), "a\x1b[31m\n" + "x" * 100)
     classes = yolo.build(held, "x").classes
     assert all(name.isprintable() and len(name) == 64 for name in classes)
 
@@ -143,3 +154,24 @@ def test_unfused_variants_of_a_block_are_built() -> None:
     assert torch.equal(again.weight, conv.weight)
     assert torch.equal(again.bias, conv.bias)
     assert isinstance(first, Inert)
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+def test_ultralytics_own_onnx_export_is_a_detector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file ends in decoded boxes; the network is cut in front of the decoding, and its maps mean what they did."""
+    ultralytics = pytest.importorskip("ultralytics")
+    (tmp_path / "mine.pt").write_bytes(WEIGHTS.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    ultralytics.YOLO("mine.pt").export(format="onnx", imgsz=(64, 96), simplify=False, opset=17, verbose=False)
+    loaded, plain = load("mine.onnx"), load("mine.pt", None, (64, 96))
+    for field in ("name", "task", "shape", "classes", "strides", "reg_max", "params"):
+        assert getattr(loaded, field) == getattr(plain, field)
+    image = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        for a, b in zip(loaded.network(image), plain.network(image), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+    model = onnx.load("mine.onnx")
+    del model.metadata_props[:]
+    onnx.save(model, "nameless.onnx")
+    with pytest.raises(HlsgenError, match=r"operator Reshape at .* the network up to there ends in "):
+        load("nameless.onnx")

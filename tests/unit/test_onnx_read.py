@@ -34,7 +34,10 @@ def file_of(
         nodes,
         "g",
         [helper.make_tensor_value_info("x", elem, list(shape))],
-        [helper.make_tensor_value_info(o, TensorProto.FLOAT, [f"{i}{a}" for a in "nchw"]) for i, o in enumerate(outputs)],
+        [
+            helper.make_tensor_value_info(o, TensorProto.FLOAT, [f"{i}{a}" for a in "nchw"])
+            for i, o in enumerate(outputs)
+        ],
         [numpy_helper.from_array(v, k) for k, v in (constants or {}).items()],
     )
     model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", opset)])
@@ -128,12 +131,28 @@ SINGLE: dict[str, tuple[list[onnx.NodeProto], dict[str, np.ndarray]]] = {
     "max pool": ([node("MaxPool", ["x"], kernel_shape=[5, 3], pads=[2, 1, 2, 1])], {}),
     "max pool strided": ([node("MaxPool", ["x"], kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)], {}),
     "resize scales": (
-        [node("Resize", ["x", "", "s"], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")],
+        [
+            node(
+                "Resize",
+                ["x", "", "s"],
+                mode="nearest",
+                coordinate_transformation_mode="asymmetric",
+                nearest_mode="floor",
+            )
+        ],
         {"s": np.array([1, 1, 2, 3], F)},
     ),
     "resize half pixel": ([node("Resize", ["x", "", "s"], mode="nearest")], {"s": np.array([1, 1, 2, 2], F)}),
     "resize sizes": (
-        [node("Resize", ["x", "", "", "z"], mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor")],
+        [
+            node(
+                "Resize",
+                ["x", "", "", "z"],
+                mode="nearest",
+                coordinate_transformation_mode="asymmetric",
+                nearest_mode="floor",
+            )
+        ],
         {"z": np.array([1, 4, 12, 16])},
     ),
     "identity and dropout": ([node("Identity", ["x"], ["i"]), node("Dropout", ["i"], ["d"]), node("Relu", ["d"])], {}),

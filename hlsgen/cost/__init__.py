@@ -1,0 +1,1 @@
+"""The cost model: cycles, resources and fit of a Program on a part (docs/cost-model.md)."""

@@ -1,0 +1,212 @@
+"""Closed formulas for the cycles of an op (docs/cost-model.md). The tile choice, the scheduler and the report use these.
+
+Everything is vectorised over candidate tiles: rows, columns and blocks are int64 arrays of one shape [n].
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hlsgen.cost.hardware import EPILOGUE_DEPTH, LOOP, OP_START, OP_STOP, STEP_OVERHEAD, Link
+from hlsgen.cost.shape import OpShape
+from hlsgen.cost.streams import PARAMETER_BYTES, Depths
+from hlsgen.program.ops import EngineConfig, Tile
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class OpCycles:
+    """Cycles of one op; each array is over the candidate tiles.
+
+    total: what the op takes. compute: the MAC array's passes alone. load, weights, residual, epilogue, store: each process
+    by itself, never waiting. ddr_bytes: what moves to and from memory.
+    """
+
+    total: Floats
+    compute: Floats
+    load: Floats
+    weights: Floats
+    residual: Floats
+    epilogue: Floats
+    store: Floats
+    memory: Floats
+    ddr_bytes: Floats
+
+    def binding(self, index: int = 0) -> str:
+        """The process that takes longest."""
+        names = ("compute", "load", "weights", "residual", "epilogue", "store", "memory")
+        return max(names, key=lambda name: float(getattr(self, name)[index]))
+
+
+def parameter_beats(engine: EngineConfig, shape: OpShape) -> int:
+    return (shape.table_bytes + shape.channels * PARAMETER_BYTES) // engine.beat
+
+
+def unpack_cycles(engine: EngineConfig, shape: OpShape) -> int:
+    """Cycles in which the epilogue takes its table and parameters in: an inner loop a beat."""
+    table = shape.table_bytes // engine.beat * (engine.beat + LOOP)
+    return table + shape.channels * PARAMETER_BYTES // engine.beat * (max(1, engine.beat // 8) + LOOP)
+
+
+def op_cycles(
+    engine: EngineConfig, shape: OpShape, way: Link, depths: Depths, rows: Ints, cols: Ints, blocks: Ints
+) -> OpCycles:
+    """Cycles of the op for each candidate tile of rows x cols pixels x blocks channel blocks.
+
+    Tiles at the lower and right edge and the last channel tile are smaller: eight classes of tiles, each with its count.
+    """
+    height, width = shape.size_out
+    tiles_y, tiles_x = -(-height // rows), -(-width // cols)
+    tiles_m = -(-shape.groups.outputs // blocks)
+    spans = [
+        ((rows, tiles_y - 1), (height - (tiles_y - 1) * rows, np.ones_like(rows))),
+        ((cols, tiles_x - 1), (width - (tiles_x - 1) * cols, np.ones_like(cols))),
+        ((blocks, tiles_m - 1), (shape.groups.outputs - (tiles_m - 1) * blocks, np.ones_like(blocks))),
+    ]
+    n = len(rows)
+    sums = {name: np.zeros(n) for name in ("total", "compute", "load", "weights", "residual", "epilogue", "store", "bytes")}
+    last: _Tile | None = None
+    for r, count_r in spans[0]:
+        for c, count_c in spans[1]:
+            for b, count_b in spans[2]:
+                count = count_r * count_c * count_b * shape.groups.count
+                if not count.any():
+                    continue
+                last = _tile(engine, shape, way, depths, r, c, b)
+                for name in sums:
+                    sums[name] += count * getattr(last, name)
+    assert last is not None  # the class of the last tile always counts
+    first = _tile(engine, shape, way, depths, rows, cols, blocks)
+    parameters = parameter_beats(engine, shape)
+    # The first step only fills; on the parameters' port the weights come behind table and channel parameters.
+    filled = OP_START + first.first_load
+    if shape.convolves:
+        waits = max(0, parameters - depths.parameters) * (engine.beat + LOOP)  # the stream is full: at the epilogue's pace
+        weighed = OP_START + parameters * way.beat_cycles + waits + 2 * way.burst + engine.tn * engine.tm / engine.beat
+        filled = np.maximum(filled, weighed)
+    started = filled + STEP_OVERHEAD
+    ready = OP_START + way.burst + unpack_cycles(engine, shape)
+    # Until the epilogue is ready, the MAC array gets as far as the sums' stream lets it.
+    held = np.maximum(0, ready - (started + first.until_full))
+    drain = last.drain + EPILOGUE_DEPTH + way.write_latency + OP_STOP
+    total = np.maximum(started + held + sums["total"] + drain, ready + sums["epilogue"] + drain)
+    data = sums["bytes"] + parameters * engine.beat
+    memory = data / way.bytes_a_cycle
+    return OpCycles(
+        np.maximum(total, memory),
+        sums["compute"],
+        sums["load"],
+        sums["weights"] + parameters * way.beat_cycles,
+        sums["residual"],
+        sums["epilogue"] + unpack_cycles(engine, shape),
+        sums["store"],
+        memory,
+        data,
+    )
+
+
+def one_tile(engine: EngineConfig, shape: OpShape, way: Link, depths: Depths, tile: Tile) -> OpCycles:
+    """`op_cycles` of a single tile."""
+    return op_cycles(engine, shape, way, depths, *(np.array([v]) for v in (tile.rows, tile.cols, tile.blocks)))
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """Cycles of one tile (arrays over the candidates); first_load: until the first patch is there; until_full: from the
+    first step's start until the sums' stream is full; drain: from the last sum to the last element stored."""
+
+    total: Floats
+    compute: Floats
+    load: Floats
+    weights: Floats
+    residual: Floats
+    epilogue: Floats
+    store: Floats
+    bytes: Floats
+    first_load: Floats
+    until_full: Floats
+    drain: Floats
+
+
+def _tile(
+    engine: EngineConfig, shape: OpShape, way: Link, depths: Depths, rows: Ints, cols: Ints, blocks: Ints
+) -> _Tile:
+    tm, tn, tp = engine.tm, engine.tn, engine.tp
+    block_beats, weight_beats = tm // engine.beat, tn * tm // engine.beat
+    (kh, kw), (sh, sw), taps = shape.window.kernel, shape.window.stride, shape.taps
+    inputs = shape.groups.inputs
+    pixels = rows * cols
+    groups = -(-pixels // tp)
+    length = np.maximum(groups, engine.pass_min)
+    patch_rows, patch_cols = (rows - 1) * sh + kh, (cols - 1) * sw + kw
+    fill = patch_rows * patch_cols * block_beats
+
+    passes = blocks * (tm // tn if shape.convolves else 1) * taps
+    last_passes = blocks * (-(-shape.last_lanes // tn) if shape.convolves else 1) * taps
+    # Steps: one an input block. Every pass also takes the next pass's weights in.
+    pass_cycles = np.maximum(length, weight_beats * way.beat_cycles) if shape.convolves else length
+    steps = [(inputs - 1, passes * pass_cycles), (1, last_passes * pass_cycles)]
+
+    mac = np.zeros(len(rows))
+    load = np.zeros(len(rows))
+    beats_in = np.zeros(len(rows))
+    total_blocks = sum(n for n, _ in shape.sources)
+    first_load = np.zeros(len(rows))
+    in_rows, in_cols = np.minimum(patch_rows, shape.size_in[0]), np.minimum(patch_cols, shape.size_in[1])
+    for source_blocks, upsample in shape.sources:
+        share = source_blocks / total_blocks
+        whole = (in_cols == shape.size_in[1]) & (upsample == 0)
+        columns = -(-in_cols >> upsample) if upsample else in_cols
+        bursts = np.where(whole, 1, in_rows)
+        beats = in_rows * columns * block_beats
+        reading = bursts * way.burst + beats * way.beat_cycles
+        first_load = np.maximum(first_load, np.maximum(reading, fill))
+        load += share * inputs * reading
+        beats_in += share * inputs * beats
+        for count, computing in steps:
+            alone = np.maximum(fill, computing) + STEP_OVERHEAD
+            # Beats that wait in the stream when the fill begins; the rest must keep up with it or stall the array.
+            ahead = np.minimum(np.minimum(depths.input, beats), (alone - fill) / way.beat_cycles)
+            rest = 1 - ahead / beats
+            late = rest * beats * way.beat_cycles + np.floor(rest * bursts) * way.burst - fill
+            mac += share * count * np.maximum(alone + np.maximum(0, late), reading)
+
+    # The epilogue, the residual operand and the store, a block at a time.
+    whole_out = cols == shape.size_out[1]
+    out_bursts = np.where(whole_out, 1, rows)
+    out_beats = pixels * block_beats
+    epilogue_block = pixels * (tm // engine.lanes) + EPILOGUE_DEPTH + LOOP
+    store_block = out_bursts * (way.write_latency + LOOP) + out_beats * way.beat_cycles
+    residual_block = (out_bursts * way.burst + out_beats * way.beat_cycles) * float(shape.residual)
+    behind = np.maximum(np.maximum(epilogue_block, store_block), residual_block)
+
+    # Sums leave in the last pass over each block: a group a cycle; what the epilogue has not taken waits in the stream.
+    pace = behind / groups
+    block_period = last_passes // blocks * pass_cycles
+    within = np.maximum(0, groups - length / pace - depths.sums) * pace * blocks
+    kept = np.maximum(0, groups * blocks - (last_passes * pass_cycles - block_period + length) / pace)
+    stall = np.where(behind <= block_period, within, np.maximum(0, kept - depths.sums) * pace)
+    backlog = np.where(behind <= block_period, np.maximum(0, groups - length / pace), np.minimum(kept, depths.sums))
+
+    weights = last_passes * 0.0
+    if shape.convolves:
+        weights = ((inputs - 1) * passes + last_passes) * weight_beats * way.beat_cycles
+    data = (beats_in + weights / way.beat_cycles + blocks * out_beats * (1 + shape.residual)) * engine.beat
+    total = np.maximum(mac + stall, blocks * behind)
+    compute = (inputs - 1) * passes * length + last_passes * length
+    return _Tile(
+        total=np.maximum(total, data / way.bytes_a_cycle),
+        compute=compute.astype(float),
+        load=load,
+        weights=weights,
+        residual=blocks * residual_block,
+        epilogue=blocks * epilogue_block.astype(float),
+        store=blocks * store_block,
+        bytes=data,
+        first_load=first_load,
+        until_full=mac - last_passes * pass_cycles + block_period,
+        drain=backlog * pace,
+    )

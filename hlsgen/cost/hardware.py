@@ -1,0 +1,53 @@
+"""Timing facts of the generated loops and of the memory behind the ports: the cost model's constants, with sources.
+
+Cycles are the engine's clock. The templates' loops decide the structural ones: change a loop, change its constant.
+"""
+
+import math
+from dataclasses import dataclass
+
+from hlsgen.program.ops import EngineConfig
+from hlsgen.targets import Target
+
+READ_LATENCY_NS = 270.0  # request to first beat; about 40 cycles at 150 MHz through a Zynq-7000 HP port
+WRITE_LATENCY_NS = 200.0  # last beat to response; the store process waits for it after every burst
+LOOP = 3  # cycles to enter and leave a pipelined inner loop
+STEP_SETUP = 10  # mac: what a step works out before its loop: patch, addresses, lengths
+ARRAY_DEPTH = 14  # mac: iteration latency: memory 2, product 3, adder tree 4, accumulate 2, write 1, control 2
+STEP_OVERHEAD = STEP_SETUP + ARRAY_DEPTH
+EPILOGUE_DEPTH = 16  # epilogue: iteration latency: bias, shift, clamp, table, residual, write; once a block and tile
+OP_START = 24  # DATAFLOW start, instruction read, first addresses
+OP_STOP = 8  # every process done, the next op's start
+
+
+@dataclass(frozen=True)
+class Link:
+    """The way to memory as one core sees it.
+
+    read_latency, write_latency: cycles. beat_cycles: cycles a beat takes on its port (1 where the port is as wide and as
+    fast as the engine's). bytes_a_cycle: this core's share of the memory's usable bandwidth.
+    """
+
+    read_latency: int = math.ceil(READ_LATENCY_NS * 0.150)
+    write_latency: int = math.ceil(WRITE_LATENCY_NS * 0.150)
+    beat_cycles: float = 1.0
+    bytes_a_cycle: float = 3200 / 150
+
+    @property
+    def burst(self) -> int:
+        """Cycles of a read burst besides its beats."""
+        return self.read_latency + LOOP
+
+
+def link(target: Target, engine: EngineConfig, clock_mhz: float, cores: int) -> Link:
+    """The link of each of `cores` equal cores. Source: the target's file (ports, usable bandwidth)."""
+    port = target.axi.width_bits / 8 * min(1.0, target.axi.clock_mhz / clock_mhz)
+    masters = 4 * cores  # three that read, one that writes
+    port *= min(1.0, target.axi.ports / masters)  # more masters than ports take turns
+    share = target.bandwidth_gb_s * 1000 / clock_mhz / cores
+    return Link(
+        math.ceil(READ_LATENCY_NS * clock_mhz / 1000),
+        math.ceil(WRITE_LATENCY_NS * clock_mhz / 1000),
+        max(1.0, engine.beat / port),
+        share,
+    )

@@ -1,0 +1,33 @@
+"""From the ops of a Program to the shapes that the cost model works on."""
+
+from hlsgen.cost.shape import OpShape
+from hlsgen.program.encode import op_groups
+from hlsgen.program.ops import Op, Program
+
+
+def op_shape(op: Op, program: Program) -> OpShape:
+    """The shape of an op of a Program."""
+    out, tm = program.tensors[op.out], program.engine.tm
+    groups = op_groups(op, program)
+    used = 1
+    for g in range(groups.count):
+        last = op.lanes[((g + 1) * groups.inputs - 1) * tm : (g + 1) * groups.inputs * tm]
+        used = max([used] + [i + 1 for i, c in enumerate(last) if c >= 0])
+    return OpShape(
+        op.window,
+        op.in_size,
+        (out.height, out.width),
+        groups,
+        op.weights is not None,
+        tuple((s.blocks, s.upsample) for s in op.sources),
+        used,
+        len(out.lanes),
+        op.residual is not None,
+        0 if op.table is None else len(op.table),
+        op.macs_per_pixel * out.height * out.width,
+    )
+
+
+def op_shapes(program: Program) -> tuple[OpShape, ...]:
+    """The shapes of all ops, in order."""
+    return tuple(op_shape(op, program) for op in program.ops)

@@ -1,0 +1,32 @@
+"""What the cost of an op depends on: its sizes, without its integers."""
+
+from dataclasses import dataclass, field
+
+from hlsgen.program.groups import BlockGroups
+from hlsgen.program.ops import Window
+
+
+@dataclass(frozen=True)
+class OpShape:
+    """Sizes of an op for blocks of TM channels.
+
+    size_in, size_out: height and width in pixels. sources: (blocks, log2 of the upsampling) of each source. last_lanes:
+    lanes in use of the last input block of a group. channels: physical output channels. macs: products the network
+    defines (padding lanes excluded). table_bytes: 0 without a table.
+    """
+
+    window: Window
+    size_in: tuple[int, int]
+    size_out: tuple[int, int]
+    groups: BlockGroups
+    convolves: bool
+    sources: tuple[tuple[int, int], ...]
+    last_lanes: int
+    channels: int
+    residual: bool = False
+    table_bytes: int = 0
+    macs: int = field(default=0, compare=False)
+
+    @property
+    def taps(self) -> int:
+        return self.window.kernel[0] * self.window.kernel[1]

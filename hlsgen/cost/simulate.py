@@ -1,0 +1,347 @@
+"""Cycle-level simulation of a Program: its six processes an op, tile by tile, through bounded streams and a shared memory.
+
+The processes do what the templates' loops do, in the same order, in chunks of CHUNK cycles. The closed formulas
+(`hlsgen.cost.cycles`) are held against this.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hlsgen.cost.cycles import parameter_beats
+from hlsgen.cost.events import Get, Join, Move, Process, Put, Simulator, Stream
+from hlsgen.cost.hardware import EPILOGUE_DEPTH, LOOP, OP_START, OP_STOP, STEP_OVERHEAD, Link
+from hlsgen.cost.program_shapes import op_shapes
+from hlsgen.cost.shape import OpShape
+from hlsgen.cost.streams import PARAMETER_BYTES, Depths, stream_depths
+from hlsgen.program.ops import EngineConfig, Program, Tile
+
+CHUNK = 32  # cycles simulated as one event where nothing else divides them
+CORES = 4  # cores simulated at most; more share the memory alike
+
+
+@dataclass(frozen=True)
+class Span:
+    """What one process did for one tile: op and tile by index, from start to stop in cycles."""
+
+    op: int
+    process: str
+    tile: int
+    start: float
+    stop: float
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """cycles: of one inference on one core, all cores busy. op_cycles: op by op (first core). memory_use: share of the
+    memory's bandwidth. peaks: the most elements each stream ever held. spans: for a Gantt chart, empty unless asked for."""
+
+    cycles: float
+    op_cycles: tuple[float, ...]
+    memory_use: float
+    peaks: dict[str, int]
+    tokens: dict[str, int]
+    spans: tuple[Span, ...]
+    events: int
+
+
+def simulate(program: Program, way: Link, cores: int = 1, depths: Depths | None = None, trace: bool = False) -> Simulated:
+    """Simulate one inference of `program` on each of `cores` cores.
+
+    way: as `hardware.link` makes it for these cores. depths: by default `stream_depths`.
+
+    Raises:
+        HlsgenError: where a stream is so shallow that the processes deadlock.
+    """
+    shapes = op_shapes(program)
+    engine = program.engine
+    known = depths or stream_depths(engine, max(parameter_beats(engine, s) for s in shapes))
+    together = min(cores, CORES)
+    simulator = Simulator()
+    runs = []
+    for i in range(together):
+        run = _Core(engine, shapes, tuple(op.tile for op in program.ops), way, known, way.bytes_a_cycle * together, trace)
+        run.begin(simulator, float(i))  # a cycle apart: no two ask for the memory at once by construction
+        runs.append(run)
+    simulator.run()
+    first = runs[0]
+    return Simulated(
+        max(run.ends[-1] for run in runs),
+        tuple(b - a for a, b in zip([0.0, *first.ends[:-1]], first.ends, strict=True)),
+        simulator.memory_busy / simulator.now,
+        first.peaks,
+        first.tokens,
+        tuple(first.spans),
+        simulator.events,
+    )
+
+
+class _Core:
+    """One core: its ops one after another."""
+
+    def __init__(
+        self,
+        engine: EngineConfig,
+        shapes: tuple[OpShape, ...],
+        tiles: tuple[Tile, ...],
+        way: Link,
+        depths: Depths,
+        memory_bytes: float,
+        trace: bool,
+    ) -> None:
+        self.engine, self.shapes, self.tiles, self.way, self.depths = engine, shapes, tiles, way, depths
+        self.memory_bytes = memory_bytes
+        self.trace = trace
+        self.ends: list[float] = []
+        self.peaks: dict[str, int] = {}
+        self.tokens: dict[str, int] = {}
+        self.spans: list[Span] = []
+
+    def begin(self, simulator: Simulator, at: float) -> None:
+        index = len(self.ends)
+        op = _Op(self, simulator, index)
+        processes = op.processes()
+        core = self
+
+        class Next(Join):
+            def finished(self, simulator: Simulator) -> None:
+                core.ends.append(simulator.now + OP_STOP)
+                for stream in op.streams():
+                    core.peaks[stream.name] = max(core.peaks.get(stream.name, 0), stream.peak)
+                    core.tokens[stream.name] = core.tokens.get(stream.name, 0) + stream.tokens
+                if len(core.ends) < len(core.shapes):
+                    core.begin(simulator, simulator.now + OP_STOP)
+
+        join = Next(len(processes))
+        for process in processes:
+            simulator.start(process, at + OP_START, join)
+
+
+class _Op:
+    """The processes of one op."""
+
+    def __init__(self, core: _Core, simulator: Simulator, index: int) -> None:
+        self.core, self.simulator, self.index = core, simulator, index
+        self.engine, self.way = core.engine, core.way
+        self.shape, self.tile = core.shapes[index], core.tiles[index]
+        d = core.depths
+        self.input, self.weights = Stream("input", d.input), Stream("weights", d.weights)
+        self.parameters, self.sums = Stream("parameters", d.parameters), Stream("sums", d.sums)
+        self.residual, self.output = Stream("residual", d.residual), Stream("output", d.output)
+        self.block_beats = self.engine.tm // self.engine.beat
+        self.weight_beats = self.engine.tn * self.engine.tm // self.engine.beat
+
+    def streams(self) -> tuple[Stream, ...]:
+        return self.input, self.weights, self.parameters, self.sums, self.residual, self.output
+
+    def processes(self) -> list[Process]:
+        made = [self.load_input(), self.load_weights(), self.mac(), self.epilogue(), self.store()]
+        return [*made, self.load_residual()] if self.shape.residual else made
+
+    # ---- what the tiles are, in the order of templates/engine/walk.h -------------------------------------------
+
+    def walk(self) -> Iterator[tuple[int, int, int, int, int, int]]:
+        """(tile, group, first row, first column, rows x columns as two, blocks) of each tile; blocks last."""
+        (height, width), tile, groups = self.shape.size_out, self.tile, self.shape.groups
+        index = 0
+        for y in range(0, height, tile.rows):
+            for x in range(0, width, tile.cols):
+                for g in range(groups.count):
+                    for m in range(0, groups.outputs, tile.blocks):
+                        rows, cols = min(tile.rows, height - y), min(tile.cols, width - x)
+                        yield g, y, x, rows, cols, min(tile.blocks, groups.outputs - m)
+                        index += 1
+
+    def patch(self, y: int, x: int, rows: int, cols: int) -> tuple[int, int, int, int, int]:
+        """(cycles of filling / beats a block, rows, columns on the map, begin, end column) of a tile's patch."""
+        (kh, kw), (sh, sw), (top, left) = self.shape.window.kernel, self.shape.window.stride, self.shape.window.pad
+        patch_rows, patch_cols = (rows - 1) * sh + kh, (cols - 1) * sw + kw
+        y0, x0 = y * sh - top, x * sw - left
+        y_end = max(min(y0 + patch_rows, self.shape.size_in[0]), max(y0, 0))
+        x_end = max(min(x0 + patch_cols, self.shape.size_in[1]), max(x0, 0))
+        return patch_rows * patch_cols, max(y0, 0), y_end, max(x0, 0), x_end
+
+    def read(self, rows: int, begin: int, end: int, upsample: int) -> tuple[int, int]:
+        """(bursts, beats of each) that bring one block's patch."""
+        columns = (((end - 1) >> upsample) + 1 - (begin >> upsample)) if end > begin else 0
+        whole = upsample == 0 and columns == self.shape.size_in[1]
+        return (min(rows, 1), rows * columns * self.block_beats) if whole else (rows, columns * self.block_beats)
+
+    def upsample_of(self, block: int) -> int:
+        for count, upsample in self.shape.sources:
+            block -= count
+            if block < 0:
+                return upsample
+        return 0
+
+    # ---- the processes -----------------------------------------------------------------------------------------
+
+    def move(self, beats: int) -> Move:
+        return Move(beats * self.way.beat_cycles, beats * self.engine.beat / self.core.memory_bytes)
+
+    def burst(self, beats: int, stream: Stream) -> Process:
+        yield float(self.way.burst)
+        while beats > 0:
+            n = min(CHUNK, beats, stream.depth)
+            yield self.move(n)
+            yield Put(stream, n)
+            beats -= n
+
+    def span(self, process: str, tile: int, start: float) -> None:
+        if self.core.trace:
+            self.core.spans.append(Span(self.index, process, tile, start, self.simulator.now))
+
+    def load_input(self) -> Process:
+        inputs = self.shape.groups.inputs
+        for t, (g, y, x, rows, cols, _) in enumerate(self.walk()):
+            start = self.simulator.now
+            _, y_begin, y_end, x_begin, x_end = self.patch(y, x, rows, cols)
+            for c in range(inputs):
+                bursts, beats = self.read(y_end - y_begin, x_begin, x_end, self.upsample_of(g * inputs + c))
+                for _ in range(bursts):
+                    yield from self.burst(beats, self.input)
+            self.span("load", t, start)
+
+    def passes(self, block: int, blocks: int) -> int:
+        """Passes of a step: the last input block may need fewer halves."""
+        if not self.shape.convolves:
+            return self.shape.taps
+        tm, tn = self.engine.tm, self.engine.tn
+        halves = -(-self.shape.last_lanes // tn) if block == self.shape.groups.inputs - 1 else tm // tn
+        return blocks * halves * self.shape.taps
+
+    def load_weights(self) -> Process:
+        start = self.simulator.now
+        yield from self.burst(parameter_beats(self.engine, self.shape), self.parameters)
+        self.span("parameters", 0, start)
+        if not self.shape.convolves:
+            return
+        groups, inputs = self.shape.groups, self.shape.groups.inputs
+        per_tile = sum(self.passes(c, groups.count * groups.outputs) for c in range(inputs)) * self.weight_beats
+        (height, width), tile = self.shape.size_out, self.tile
+        for _ in range(-(-height // tile.rows) * -(-width // tile.cols)):
+            yield from self.burst(per_tile, self.weights)
+
+    def load_residual(self) -> Process:
+        for _, _, _, rows, cols, blocks in self.walk():
+            for _ in range(blocks):
+                for beats in self.out_bursts(rows, cols):
+                    yield from self.burst(beats, self.residual)
+
+    def out_bursts(self, rows: int, cols: int) -> list[int]:
+        if cols == self.shape.size_out[1]:
+            return [rows * cols * self.block_beats]
+        return [cols * self.block_beats] * rows
+
+    def mac(self) -> Process:
+        inputs, convolves = self.shape.groups.inputs, self.shape.convolves
+        steps = [
+            (t, c, y, x, rows, cols, blocks)
+            for t, (_, y, x, rows, cols, blocks) in enumerate(self.walk())
+            for c in range(inputs)
+        ]
+        groups_of = [g for g, *_ in self.walk() for _ in range(inputs)]
+        loads_left = sum(self.passes(c, blocks) for _, c, _, _, _, _, blocks in steps) if convolves else 0
+        for s in range(len(steps) + 1):
+            yield float(STEP_OVERHEAD)
+            start = self.simulator.now
+            fill_cycles = fill_beats = 0
+            if s < len(steps):
+                _, c, y, x, rows, cols, _ = steps[s]
+                cells, y_begin, y_end, x_begin, x_end = self.patch(y, x, rows, cols)
+                bursts, beats = self.read(
+                    y_end - y_begin, x_begin, x_end, self.upsample_of(groups_of[s] * inputs + c)
+                )
+                fill_cycles, fill_beats = cells * self.block_beats, bursts * beats
+            filling = _Filling(fill_cycles, fill_beats)
+            if s == 0 and loads_left:
+                yield Get(self.weights, self.weight_beats)
+                loads_left -= 1
+            if s > 0:
+                t, c, _, _, rows, cols, blocks = steps[s - 1]
+                groups = -(-rows * cols // self.engine.tp)
+                length = max(groups, self.engine.pass_min)
+                passes = self.passes(c, blocks)
+                emitting = passes // blocks if c == inputs - 1 else 0  # the last pass of each block gives the sums away
+                for p in range(passes):
+                    if loads_left:
+                        yield Get(self.weights, self.weight_beats)
+                        loads_left -= 1
+                    emits = emitting > 0 and (p + 1) % emitting == 0
+                    left, sums_left = length, groups if emits else 0
+                    while left:
+                        n = min(CHUNK, left) if emits or filling.left else left
+                        got = filling.take(n)
+                        if got:
+                            yield Get(self.input, got)
+                        yield float(n)
+                        if sums_left:
+                            gone = min(n, sums_left)
+                            yield Put(self.sums, gone)
+                            sums_left -= gone
+                        left -= n
+                self.span("mac", t, start)
+            while filling.left:
+                n = min(CHUNK, filling.left)
+                got = filling.take(n)
+                if got:
+                    yield Get(self.input, got)
+                yield float(n)
+
+    def epilogue(self) -> Process:
+        engine, shape = self.engine, self.shape
+        table = shape.table_bytes // engine.beat
+        for beats, cycles in (
+            (table, engine.beat + LOOP),
+            (shape.channels * PARAMETER_BYTES // engine.beat, max(1, engine.beat // 8) + LOOP),
+        ):
+            while beats > 0:
+                n = min(CHUNK // 4, beats)
+                yield Get(self.parameters, n)
+                yield float(n * cycles)
+                beats -= n
+        per_pixel = engine.tm // engine.lanes
+        for t, (_, _, _, rows, cols, blocks) in enumerate(self.walk()):
+            start = self.simulator.now
+            for _ in range(blocks):
+                yield float(EPILOGUE_DEPTH + LOOP)
+                pixels = rows * cols
+                while pixels:
+                    n = min(pixels, max(1, CHUNK // (per_pixel * engine.tp)) * engine.tp)
+                    yield Get(self.sums, -(-n // engine.tp))
+                    if shape.residual:
+                        yield Get(self.residual, n * self.block_beats)
+                    yield float(n * per_pixel)
+                    yield Put(self.output, n * self.block_beats)
+                    pixels -= n
+            self.span("epilogue", t, start)
+
+    def store(self) -> Process:
+        for t, (_, _, _, rows, cols, blocks) in enumerate(self.walk()):
+            start = self.simulator.now
+            for _ in range(blocks):
+                for beats in self.out_bursts(rows, cols):
+                    while beats > 0:
+                        n = min(CHUNK, beats, self.block_beats * self.engine.tp)
+                        yield Get(self.output, n)
+                        yield self.move(n)
+                        beats -= n
+                    yield float(self.way.write_latency + LOOP)
+            self.span("store", t, start)
+
+
+@dataclass
+class _Filling:
+    """A patch being filled: cycles left, and the beats that they read (fewer: padding and upsampling read none)."""
+
+    left: int
+    beats: int
+
+    def take(self, cycles: int) -> int:
+        """Spend up to `cycles`; the beats read meanwhile."""
+        if not self.left:
+            return 0
+        n = min(cycles, self.left)
+        got = self.beats if n == self.left else self.beats * n // self.left
+        self.left -= n
+        self.beats -= got
+        return got
