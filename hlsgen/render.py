@@ -15,7 +15,7 @@ from hlsgen.names import identifier
 from hlsgen.program.encode import encode
 from hlsgen.program.ops import EngineConfig, Op, Program
 
-HEADERS = ("types.h", "walk.h", "load.h", "mac.h", "epilogue.h", "store.h", "engine.h", "engine.cpp")
+HEADERS = ("types.h", "walk.h", "load.h", "dot.h", "mac.h", "epilogue.h", "store.h", "engine.h", "engine.cpp")
 TOP = "hlsgen_engine"
 
 

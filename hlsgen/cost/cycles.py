@@ -4,6 +4,7 @@ Everything is vectorised over candidate tiles: rows, columns and blocks are int6
 """
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -61,28 +62,24 @@ def op_cycles(
     height, width = shape.size_out
     tiles_y, tiles_x = -(-height // rows), -(-width // cols)
     tiles_m = -(-shape.groups.outputs // blocks)
-    spans = [
-        ((rows, tiles_y - 1), (height - (tiles_y - 1) * rows, np.ones_like(rows))),
-        ((cols, tiles_x - 1), (width - (tiles_x - 1) * cols, np.ones_like(cols))),
-        ((blocks, tiles_m - 1), (shape.groups.outputs - (tiles_m - 1) * blocks, np.ones_like(blocks))),
-    ]
-    n = len(rows)
-    sums = {name: np.zeros(n) for name in ("total", "compute", "load", "weights", "residual", "epilogue", "store", "bytes")}
-    last: _Tile | None = None
-    for r, count_r in spans[0]:
-        for c, count_c in spans[1]:
-            for b, count_b in spans[2]:
-                count = count_r * count_c * count_b * shape.groups.count
-                if not count.any():
-                    continue
-                last = _tile(engine, shape, way, depths, r, c, b)
-                for name in sums:
-                    sums[name] += count * getattr(last, name)
-    assert last is not None  # the class of the last tile always counts
-    first = _tile(engine, shape, way, depths, rows, cols, blocks)
+    one = np.ones_like(rows)
+    edges = (
+        ((rows, tiles_y - 1), (height - (tiles_y - 1) * rows, one)),
+        ((cols, tiles_x - 1), (width - (tiles_x - 1) * cols, one)),
+        ((blocks, tiles_m - 1), (shape.groups.outputs - (tiles_m - 1) * blocks, one)),
+    )
+    classes = list(product(*edges))
+    sizes = (np.concatenate([c[axis][0] for c in classes]) for axis in range(3))
+    counts = np.stack([r * c * b for (_, r), (_, c), (_, b) in classes]) * shape.groups.count
+    tiles = _tile(engine, shape, way, depths, *sizes).by_class(len(classes))
+    sums = {
+        name: (counts * tiles[name]).sum(axis=0)
+        for name in ("total", "compute", "load", "weights", "residual", "epilogue", "store", "bytes")
+    }
+    first = {name: tiles[name][0] for name in ("first_load", "until_full")}  # class 0 is the full tile, the last the corner
     parameters = parameter_beats(engine, shape)
     # The first step only fills; on the parameters' port the weights come behind table and channel parameters.
-    filled = OP_START + first.first_load
+    filled = OP_START + first["first_load"]
     if shape.convolves:
         waits = max(0, parameters - depths.parameters) * (engine.beat + LOOP)  # the stream is full: at the epilogue's pace
         weighed = OP_START + parameters * way.beat_cycles + waits + 2 * way.burst + engine.tn * engine.tm / engine.beat
@@ -90,8 +87,8 @@ def op_cycles(
     started = filled + STEP_OVERHEAD
     ready = OP_START + way.burst + unpack_cycles(engine, shape)
     # Until the epilogue is ready, the MAC array gets as far as the sums' stream lets it.
-    held = np.maximum(0, ready - (started + first.until_full))
-    drain = last.drain + EPILOGUE_DEPTH + way.write_latency + OP_STOP
+    held = np.maximum(0, ready - (started + first["until_full"]))
+    drain = tiles["drain"][-1] + EPILOGUE_DEPTH + way.write_latency + OP_STOP
     total = np.maximum(started + held + sums["total"] + drain, ready + sums["epilogue"] + drain)
     data = sums["bytes"] + parameters * engine.beat
     memory = data / way.bytes_a_cycle
@@ -129,6 +126,10 @@ class _Tile:
     first_load: Floats
     until_full: Floats
     drain: Floats
+
+    def by_class(self, classes: int) -> dict[str, Floats]:
+        """Each array as [classes, n]."""
+        return {name: value.reshape(classes, -1) for name, value in vars(self).items()}
 
 
 def _tile(

@@ -316,12 +316,13 @@ class _Op:
             self.span("epilogue", t, start)
 
     def store(self) -> Process:
+        chunk = min(CHUNK, self.output.depth // 2)
         for t, (_, _, _, rows, cols, blocks) in enumerate(self.walk()):
             start = self.simulator.now
             for _ in range(blocks):
                 for beats in self.out_bursts(rows, cols):
                     while beats > 0:
-                        n = min(CHUNK, beats, self.block_beats * self.engine.tp)
+                        n = min(beats, chunk)
                         yield Get(self.output, n)
                         yield self.move(n)
                         beats -= n

@@ -24,7 +24,8 @@ class EngineConfig:
 
     tm, tn, tp: output channels, input channels and pixels multiplied in one cycle. beat: bytes of one AXI transfer.
     lanes: output elements the epilogue makes in one cycle. patch_depth: blocks of tm bytes in one input patch buffer.
-    acc_depth: groups of tp pixels whose sums stay on chip. channels: most output channels of one op.
+    acc_depth: groups of tp pixels whose sums stay on chip. dsp_tn: how many of the tn input channels are multiplied in
+    DSPs, two products each; the others in LUTs. uram: the patch buffers in URAM instead of BRAM.
     """
 
     tm: int = 16
@@ -34,12 +35,16 @@ class EngineConfig:
     lanes: int = 8
     patch_depth: int = 2048
     acc_depth: int = 1024
+    dsp_tn: int = 0
+    uram: bool = False
 
     def __post_init__(self) -> None:
         for name in ("tm", "tn", "tp", "beat", "lanes", "patch_depth", "acc_depth"):
             value = getattr(self, name)
             if not 1 <= value <= 1 << 20:
                 raise HlsgenError(f"engine parameter {name} expects 1 to {1 << 20}, got {value}")
+        if not 0 <= self.dsp_tn <= self.tn:
+            raise HlsgenError(f"engine parameter dsp_tn expects 0 to TN = {self.tn}, got {self.dsp_tn}")
         if self.tm % self.tn:
             raise HlsgenError(f"TN must divide TM, got TM {self.tm} and TN {self.tn}")
         if self.tm % self.beat or self.beat % 8:

@@ -8,7 +8,7 @@ from hlsgen.quantize.calibrate import Floats, Histogram
 from hlsgen.quantize.spec import Scheme, TensorQ
 
 Function = Callable[[Floats], Floats]
-SHRINKS = np.linspace(0.4, 1.0, 61)  # how much of the observed range a float scale may keep
+SHRINKS = np.linspace(0.4, 1.0, 31)  # how much of the observed range a float scale may keep
 POWERS = 4  # how many halvings of the range a power-of-two scale may try
 EMPTY = 2.0**-7  # the scale of a tensor that was zero throughout calibration
 
@@ -28,7 +28,7 @@ def pre_activation_scale(seen: Histogram, bits: int, function: Function, scheme:
         return TensorQ(EMPTY, 0, bits)
     largest = max(seen.maximum, -seen.minimum)
     step = largest / (1 << (bits - 1))
-    scales = _powers(seen, bits) if scheme == "fixed" else [step * 2.0 ** (-k / 4) for k in range(4 * POWERS)]
+    scales = _powers(seen, bits) if scheme == "fixed" else [float(np.float32(step * 2.0 ** (-k / 4))) for k in range(4 * POWERS)]
     return _best(seen, (TensorQ(s, 0, bits) for s in scales), function)
 
 
@@ -41,7 +41,7 @@ def _powers(seen: Histogram, bits: int) -> list[float]:
 
 def _ranges(seen: Histogram) -> Iterable[TensorQ]:
     """Ranges from the observed one inwards, each end by itself."""
-    for low in sorted({seen.minimum * s for s in SHRINKS[::6]}):
+    for low in sorted({seen.minimum * s for s in SHRINKS[::5]}):
         for high in sorted({seen.maximum * s for s in SHRINKS}):
             scale = (high - low) / 255
             yield TensorQ(float(np.float32(scale)), int(np.clip(np.rint(-128 - low / scale), -128, 127)))

@@ -12,7 +12,7 @@ from hlsgen.quantize.spec import ConvQ, Scheme, TensorQ
 LARGEST_BIAS = 2.0**30
 LARGEST_SHIFT = 31
 LARGEST_RATIO = 2.0**16  # of an accumulator's scale to the output's, `affine`
-SHRINKS = np.linspace(0.5, 1.0, 51)
+SHRINKS = np.linspace(0.52, 1.0, 13)
 POWERS = 3
 
 
@@ -30,11 +30,11 @@ def quantize_weights(name: str, conv: nn.Conv2d, x: TensorQ, out: TensorQ, seen:
     lowest, highest = _bounds(bias, x, out, scheme)
     best_error = torch.full(flat.shape[:2], np.inf, dtype=torch.float64)
     best_scale = torch.zeros(flat.shape[:2], dtype=torch.float64)
-    moments = seen.moments.double()
+    moments = seen.moments  # float32: the cost only ranks candidates
     for candidate in _candidates(flat, scheme):
         scale = _limited(candidate, lowest, highest, scheme).reshape(flat.shape[:2])
         error = flat - torch.clamp(torch.round(flat / scale[..., None]), -128, 127) * scale[..., None]
-        cost = ((error @ moments) * error).sum(-1)
+        cost = ((error.float() @ moments) * error).sum(-1)
         better = cost < best_error
         best_error, best_scale = torch.where(better, cost, best_error), torch.where(better, scale, best_scale)
     integers = torch.clamp(torch.round(flat / best_scale[..., None]), -128, 127)
@@ -69,4 +69,5 @@ def _bounds(bias: Floats, x: TensorQ, out: TensorQ, scheme: Scheme) -> tuple[Flo
 def _limited(scale: Floats, lowest: Floats, highest: Floats, scheme: Scheme) -> torch.Tensor:
     if scheme == "fixed":
         lowest = np.exp2(np.ceil(np.log2(lowest)))
-    return torch.from_numpy(np.clip(scale, lowest, highest))
+    # Affine scales are float32 values, as ONNX and PyTorch hold them; powers of two are so anyway.
+    return torch.from_numpy(np.clip(scale, lowest, highest).astype(np.float32).astype(np.float64))

@@ -6,34 +6,9 @@
 #ifndef HLSGEN_MAC_H
 #define HLSGEN_MAC_H
 
+#include "dot.h"
 #include "program.h"
 #include "walk.h"
-
-// sum[p][m] = sum over n of w[n][m] * x[p][n]: the products of one cycle and their adder trees.
-inline void dot(const weight_t w[TN][TM], const data_t x[TP][TN], acc_t sum[TP][TM]) {
-#pragma HLS INLINE
-    for (int p = 0; p < TP; p++) {
-#pragma HLS UNROLL
-        acc_t total[TM];
-#pragma HLS ARRAY_PARTITION variable=total complete
-        for (int m = 0; m < TM; m++) {
-#pragma HLS UNROLL
-            total[m] = 0;
-        }
-        for (int n = 0; n < TN; n++) {
-#pragma HLS UNROLL
-            const weight_t pixel = x[p][n];
-            for (int m = 0; m < TM; m++) {
-#pragma HLS UNROLL
-                total[m] += w[n][m] * pixel;
-            }
-        }
-        for (int m = 0; m < TM; m++) {
-#pragma HLS UNROLL
-            sum[p][m] = total[m];
-        }
-    }
-}
 
 inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights, hls::stream<sums_t> &out) {
 #pragma HLS INLINE off

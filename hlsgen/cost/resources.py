@@ -1,0 +1,140 @@
+"""LUT, FF, DSP, BRAM and URAM of an engine: formulas with named terms (docs/cost-model.md gives each source)."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from hlsgen.cost.memory import Memory, memory
+from hlsgen.cost.streams import Depths
+from hlsgen.program.ops import EngineConfig, Program
+from hlsgen.quantize.spec import Scheme
+
+# The MAC array. Measured with yosys 0.23 synth_xilinx -family xc7 unless another source is given.
+PACKED_LUT = 54  # adder trees of a DSP's two products, the lower lane corrected by a count of its signs (12 terms: 651 LUT)
+PACK_LUT = 8  # joining two weights to one 25-bit operand, once a pass
+LUT_PRODUCT = 71  # signed 8 x 8 multiplier in LUTs, Vivado at speed grade -1
+LUT_TERM = 18  # one more term in an adder tree
+PACKED_FF, PRODUCT_FF = 60, 34  # pipeline registers of a pair of packed products and its trees; of a product in LUTs
+# The epilogue, a lane.
+REQUANT_LUT, REQUANT_FF = 197, 100  # bias, rounding shift, clamp, scheme fixed
+RESIDUAL_LUT, RESIDUAL_FF = 238, 97  # sum of two products, rounding shift, clamp
+RESIDUAL_DSP = 2  # the two products
+AFFINE_DSP = 1  # 25 x 18 multiplier; two where the sum is wider than 25 bits
+NATIVE_DSP, NATIVE_LUT = 7, 900  # float32: one product (3 DSP), two additions (2 DSP each), conversions (PG060)
+# Ports and control. Estimates from published csynth reports of engines of this kind; the error bar is theirs.
+AXI_LUT, AXI_LUT_A_BIT, AXI_FF, AXI_FF_A_BIT = 600, 4, 700, 8
+CONTROL_LUT, CONTROL_FF = 250, 400  # AXI-Lite slave
+LOADER_LUT, LOADER_FF = 450, 600  # load_input, load_residual, store_output each; load_weights half
+ARRAY_LUT, ARRAY_FF = 900, 900  # the MAC process's own control
+PIXEL_LUT = 150  # addresses of one pixel of a group
+ADDRESS_PRODUCTS, ADDRESS_LUT = 12, 130  # products of addresses, 12 x 12 bits in LUTs
+FIFO_LUT, FIFO_FF = 40, 60
+PROGRAM_BITS = 780  # instruction bits that vary, summed over the processes that hold them; a LUT holds 64 ops of a bit
+OUTSTANDING, BURST = 16, 64  # engine.cpp: requests under way and beats of each; the adapter buffers them all (UG1399)
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Signed widths in bits that the network's own weights prove, the table's entries, and the network's extent."""
+
+    scheme: Scheme
+    acc: int
+    biased: int
+    table: int
+    channels: int
+    ops: int
+    pools: bool
+    residuals: bool
+
+
+def widths(program: Program) -> Widths:
+    """As `hlsgen.program.encode` proves them."""
+    import numpy as np
+
+    acc = biased = 128
+    for op in program.ops:
+        if op.weights is not None and op.bias is not None:
+            sums = np.abs(op.weights.astype(np.int64)).sum(axis=(1, 2, 3)) * 128
+            acc, biased = max(acc, int(sums.max())), max(biased, int((sums + np.abs(op.bias.astype(np.int64))).max()))
+    return Widths(
+        program.scheme,
+        acc.bit_length() + 1,
+        biased.bit_length() + 1,
+        max((len(op.table) for op in program.ops if op.table is not None), default=0),
+        max(len(program.tensors[op.out].lanes) for op in program.ops),
+        len(program.ops),
+        any(op.weights is None and op.window.kernel != (1, 1) for op in program.ops),
+        any(op.addition is not None for op in program.ops),
+    )
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Resources used; bram36 in halves of a block (one RAMB18)."""
+
+    lut: int = 0
+    ff: int = 0
+    dsp: int = 0
+    bram36: float = 0.0
+    uram: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.lut + other.lut,
+            self.ff + other.ff,
+            self.dsp + other.dsp,
+            self.bram36 + other.bram36,
+            self.uram + other.uram,
+        )
+
+    def times(self, n: int) -> "Usage":
+        return Usage(self.lut * n, self.ff * n, self.dsp * n, self.bram36 * n, self.uram * n)
+
+
+def terms(engine: EngineConfig, w: Widths, d: Depths) -> dict[str, Usage]:
+    """One core's resources by term."""
+    tm, tn, tp, lanes, beat = engine.tm, engine.tn, engine.tp, engine.lanes, engine.beat
+    bits = beat * 8
+    pairs = engine.dsp_tn * tm * tp // 2
+    in_luts = (tn - engine.dsp_tn) * tm * tp
+    # An accumulator adds in one LUT a bit; a maximum beside it compares in half a LUT a bit and selects in one.
+    accumulate = tp * tm * (w.acc + (w.acc * 3 // 2 if w.pools else 0))
+    select = tp * tm * 4 + (tp * tn * 8 * (tm // tn) // 4 if tm > tn else 0) + tm * 8  # banks, halves, the word filled
+    port = _memory(memory(OUTSTANDING * BURST, bits))
+    lane_lut = {"fixed": REQUANT_LUT, "affine": REQUANT_LUT, "native": NATIVE_LUT}[w.scheme]
+    lane_dsp = {"fixed": 0, "affine": AFFINE_DSP * (1 if w.biased <= 25 else 2), "native": NATIVE_DSP}[w.scheme]
+    residual_lut = RESIDUAL_LUT if w.residuals else 0
+    pick = w.acc * (tp * tm // lanes) // 4  # a lane's sum out of the group
+    return {
+        "products in DSPs": Usage(lut=pairs * PACKED_LUT + engine.dsp_tn * tm // 2 * PACK_LUT, ff=pairs * PACKED_FF, dsp=pairs),
+        "products in LUTs": Usage(lut=in_luts * (LUT_PRODUCT + LUT_TERM), ff=in_luts * PRODUCT_FF),
+        "weight registers": Usage(lut=tn * tm * 8 // 8, ff=2 * tn * tm * 8),
+        "accumulators": Usage(lut=accumulate, ff=tp * tm * w.acc) + _memory(memory(engine.acc_depth, w.acc), tp * tm),
+        "patch buffers": Usage(lut=select, ff=tp * tm * 8 * 2)
+        + _memory(memory(engine.patch_depth, tm * 8, engine.uram), 2 * tp),
+        "epilogue lanes": Usage(
+            lut=lanes * (lane_lut + residual_lut + pick),
+            ff=lanes * (REQUANT_FF + (RESIDUAL_FF if w.residuals else 0)),
+            dsp=lanes * (lane_dsp + (RESIDUAL_DSP if w.residuals else 0)),
+        ),
+        "tables": _memory(memory(w.table, 8), lanes) if w.table else Usage(),
+        "channel parameters": _memory(memory(max(1, w.channels // tm), 64), tm) + Usage(lut=lanes * 64 * (tm // lanes) // 4),
+        "streams": Usage(lut=6 * FIFO_LUT, ff=6 * FIFO_FF)
+        + _memory(memory(d.sums, tp * tm * w.acc))
+        + sum((_memory(memory(n, bits)) for n in (d.input, d.weights, d.residual, d.output, d.parameters)), Usage()),
+        "AXI ports": (Usage(lut=AXI_LUT + AXI_LUT_A_BIT * bits, ff=AXI_FF + AXI_FF_A_BIT * bits) + port).times(4),
+        "control": Usage(lut=CONTROL_LUT, ff=CONTROL_FF)
+        + Usage(lut=LOADER_LUT * 7 // 2, ff=LOADER_FF * 7 // 2)
+        + Usage(lut=ARRAY_LUT + tp * PIXEL_LUT, ff=ARRAY_FF + tp * PIXEL_LUT),
+        "addresses": Usage(lut=ADDRESS_PRODUCTS * ADDRESS_LUT),
+        "program": Usage(lut=PROGRAM_BITS * -(-w.ops // 64)),
+    }
+
+
+@lru_cache(maxsize=1 << 16)
+def usage(engine: EngineConfig, w: Widths, d: Depths) -> Usage:
+    """Resources of one core."""
+    return sum(terms(engine, w, d).values(), Usage())
+
+
+def _memory(m: Memory, copies: int = 1) -> Usage:
+    return Usage(lut=m.lut * copies, bram36=m.ramb18 * copies / 2, uram=m.uram * copies)

@@ -1,0 +1,336 @@
+"""The scheduler: engine, tiles and cores with which a network runs fastest on a part, within its budgets.
+
+A branch and bound over a small legal set: candidates in the order of the throughput that they cannot exceed, each
+priced only while it might still beat the best one found.
+"""
+
+import heapq
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from hlsgen.cost.cycles import parameter_beats
+from hlsgen.cost.hardware import Link, link
+from hlsgen.cost.program_shapes import op_shapes
+from hlsgen.cost.resources import LUT_PRODUCT, LUT_TERM, PACKED_LUT, Usage, Widths, usage, widths
+from hlsgen.cost.shape import OpShape
+from hlsgen.cost.streams import Depths, stream_depths
+from hlsgen.errors import HlsgenError
+from hlsgen.program.lower import lower
+from hlsgen.program.ops import EngineConfig, Program, Tile
+from hlsgen.program.tiling import best_tile
+from hlsgen.targets import Target
+
+Objective = Literal["throughput", "latency"]
+CEILINGS = {"lut": 0.80, "ff": 0.80, "dsp": 1.0, "bram36": 0.85, "uram": 0.85}
+"""The share of each resource that a design may use; the rest is left to placement, routing and the system around."""
+
+TM, TN, TP, BEATS = (8, 16, 32, 64), (8, 16, 32, 64), (1, 2, 3, 4, 5, 6, 8), (8, 16, 32, 64)
+PATCH_DEPTHS, ACC_DEPTHS = (4096, 2048, 1024, 512), (2048, 1024, 512, 256)
+MAX_CORES = 32
+GAP = 1.01  # the search ends where nothing left can be 1 % faster
+MOST_PRICED = 160  # or when so many engines have been priced
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the user fixed; None leaves it to the scheduler."""
+
+    tm: int | None = None
+    tn: int | None = None
+    tp: int | None = None
+    lanes: int | None = None
+    cores: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and not 1 <= value <= 256:
+                raise HlsgenError(f"--{name} expects 1 to 256, got {value}")
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """A schedule: the engine, the program tiled for it, how many cores, and what it costs.
+
+    cycles: of one inference on one core. used: all cores. budget: the part's resources times CEILINGS. fits: used within
+    budget. depths: of the streams.
+    """
+
+    engine: EngineConfig
+    program: Program
+    cores: int
+    clock_mhz: float
+    target: Target
+    cycles: float
+    used: Usage
+    depths: Depths
+    way: Link
+
+    @property
+    def fps(self) -> float:
+        return self.cores * self.clock_mhz * 1e6 / self.cycles
+
+    @property
+    def fits(self) -> bool:
+        return not overflows(self.used, self.target)
+
+
+def budget(target: Target) -> dict[str, int]:
+    """What a design may use of each resource."""
+    return {name: int(getattr(target.resources, name) * share) for name, share in CEILINGS.items()}
+
+
+def overflows(used: Usage, target: Target) -> dict[str, int]:
+    """By how much each resource is over its budget; empty where the design fits."""
+    over = {name: math.ceil(getattr(used, name) - limit) for name, limit in budget(target).items()}
+    return {name: value for name, value in over.items() if value > 0}
+
+
+class Scheduler:
+    """Prices engines for one network; lowers it once for each block size that it looks at."""
+
+    def __init__(self, graph: Any, target: Target, clock_mhz: float) -> None:
+        if not 10 <= clock_mhz <= 1000:
+            raise HlsgenError(f"a clock expects 10 to 1000 MHz, got {clock_mhz:g}")
+        self.graph, self.target, self.clock_mhz = graph, target, clock_mhz
+        self._lowered: dict[tuple[int, int], _Lowered] = {}
+
+    def lowered(self, engine: EngineConfig) -> "_Lowered":
+        """The network for blocks of the engine's TM; TN only decides whether the image is folded, which 16 settles."""
+        key = engine.tm, min(engine.tn, 16)
+        if key not in self._lowered:
+            roomy = EngineConfig(tm=key[0], tn=key[1], patch_depth=PATCH_DEPTHS[0], acc_depth=ACC_DEPTHS[0])
+            self._lowered[key] = _Lowered.of(lower(self.graph, roomy))
+        return self._lowered[key]
+
+    def depths(self, engine: EngineConfig) -> Depths:
+        return stream_depths(engine, self.lowered(engine).parameter_bytes // engine.beat)
+
+    def used(self, engine: EngineConfig, cores: int) -> Usage:
+        """Resources of all cores."""
+        return usage(engine, self.lowered(engine).widths, self.depths(engine)).times(cores)
+
+    def fits(self, engine: EngineConfig, cores: int) -> bool:
+        return not overflows(self.used(engine, cores), self.target)
+
+    def tiles(self, engine: EngineConfig, cores: int, limit: float = math.inf) -> tuple[list[Tile], float]:
+        """The best tile of every op, and the sum of the cycles; no tiles where that is certain to exceed `limit`."""
+        way, depths, network = link(self.target, engine, self.clock_mhz, cores), self.depths(engine), self.lowered(engine)
+        ops, shapes, floors = network.program.ops, network.shapes, network.floors(engine).tolist()
+        known: dict[OpShape, tuple[Tile, float]] = {}
+        at_least = sum(floors)
+        for i in sorted(range(len(ops)), key=lambda i: -floors[i]):
+            shape = shapes[i]
+            if shape not in known:
+                known[shape] = best_tile(engine, shape, way, depths, ops[i].name)
+            at_least += known[shape][1] - floors[i]
+            if at_least > limit:
+                return [], math.inf
+        return [known[shape][0] for shape in shapes], sum(known[shape][1] for shape in shapes)
+
+    def design(self, engine: EngineConfig, cores: int) -> Design:
+        """The network on `cores` cores of `engine`, whether or not it fits.
+
+        Raises:
+            HlsgenError: where an op does not fit the engine's buffers.
+        """
+        tiles, cycles = self.tiles(engine, cores)
+        program = retiled(self.lowered(engine).program, engine, tiles)
+        way = link(self.target, engine, self.clock_mhz, cores)
+        used = self.used(engine, cores)
+        return Design(engine, program, cores, self.clock_mhz, self.target, cycles, used, self.depths(engine), way)
+
+    def best(self, overrides: Overrides, objective: Objective) -> Design | None:
+        """The fastest design that fits (to GAP), or None.
+
+        Best first: a candidate's bound starts as the array's own cycles, becomes those of the engine with roomy buffers and
+        one core, then is what the buffers that fit make of it; whoever is still ahead then wins.
+        """
+        best: tuple[float, EngineConfig, int] | None = None
+        roomy: dict[EngineConfig, float] = {}
+        queue = [(-bound, 0, cores, _size(e), e) for bound, e, cores in self._bounded(overrides, objective)]
+        heapq.heapify(queue)
+        priced = 0
+        while queue and priced < MOST_PRICED:
+            bound, stage, cores, size, engine = heapq.heappop(queue)
+            if best is not None and -bound <= best[0] * GAP:
+                break
+            busy = cores if objective == "throughput" else 1
+            if stage == 0:
+                plain = replace(engine, dsp_tn=0, patch_depth=PATCH_DEPTHS[0], acc_depth=ACC_DEPTHS[0])
+                if plain not in roomy:
+                    roomy[plain] = self.tiles(plain, 1)[1]
+                    priced += 1
+                heapq.heappush(queue, (max(bound, -busy / roomy[plain]), 1, cores, size, engine))
+                continue
+            for sized in self._sized(engine, cores):
+                priced += 1
+                try:
+                    cycles = self.tiles(sized, cores, busy / (best[0] * GAP) if best else math.inf)[1]
+                except HlsgenError:  # a patch of one pixel does not fit these buffers
+                    continue
+                if best is None or busy / cycles > best[0]:
+                    best = busy / cycles, sized, cores
+        return None if best is None else self.design(best[1], best[2])
+
+    def _bounded(self, overrides: Overrides, objective: Objective) -> Iterator[tuple[float, EngineConfig, int]]:
+        """(inferences a cycle that cannot be exceeded, engine, cores) of everything that fits with the least buffers."""
+        for engine in legal_engines(overrides, self.target):
+            least = replace(
+                engine, patch_depth=PATCH_DEPTHS[-1], acc_depth=ACC_DEPTHS[-1], uram=self.target.resources.uram > 0
+            )
+            if array_lut(engine, self.target) > budget(self.target)["lut"]:
+                continue  # before anything is lowered for it
+            floor = float(self.lowered(engine).floors(engine).sum())
+            for cores in range(1, MAX_CORES + 1) if overrides.cores is None else (overrides.cores,):
+                if not self.fits(self.with_dsps(least, cores), cores):
+                    break
+                yield (cores if objective == "throughput" else 1) / floor, self.with_dsps(engine, cores), cores
+
+    def _sized(self, engine: EngineConfig, cores: int) -> Iterator[EngineConfig]:
+        """The engine with the largest buffers that fit: for each depth of the sums the deepest patches."""
+        urams = (True, False) if self.target.resources.uram else (False,)
+        for acc_depth in ACC_DEPTHS:
+            sizes = (
+                replace(engine, acc_depth=acc_depth, patch_depth=depth, uram=uram)
+                for depth in PATCH_DEPTHS
+                for uram in urams
+            )
+            fitting = next((sized for sized in sizes if self.fits(sized, cores)), None)
+            if fitting is not None:
+                yield fitting
+
+    def with_dsps(self, engine: EngineConfig, cores: int) -> EngineConfig:
+        """As many of the TN channels in DSPs as the part has for each core."""
+        other = self.used(replace(engine, dsp_tn=0), 1).dsp
+        left = budget(self.target)["dsp"] // cores - other
+        return replace(engine, dsp_tn=max(0, min(engine.tn, left // (engine.tm * engine.tp // 2))))
+
+
+@dataclass(frozen=True, eq=False)
+class _Lowered:
+    """A network lowered for one TM: tiles and buffers still to be chosen."""
+
+    program: Program
+    shapes: tuple[OpShape, ...]
+    widths: Widths
+    parameter_bytes: int
+    sizes: dict[str, npt.NDArray[np.float64]]
+
+    @classmethod
+    def of(cls, program: Program) -> "_Lowered":
+        shapes, tm = op_shapes(program), program.engine.tm
+        columns: dict[str, list[float]] = {
+            "array": [s.groups.count * s.groups.outputs * s.taps * math.prod(s.size_out) for s in shapes],
+            "full": [s.groups.inputs - 1 for s in shapes],
+            "last": [s.last_lanes for s in shapes],
+            "convolves": [s.convolves for s in shapes],
+            "stored": [s.channels * math.prod(s.size_out) for s in shapes],
+            "read": [
+                sum(n * tm * (s.size_in[1] >> up) for n, up in s.sources)
+                * min(s.size_in[0], s.size_out[0] * s.window.stride[0])
+                for s in shapes
+            ],
+        }
+        sizes = {name: np.array(values, np.float64) for name, values in columns.items()}
+        engine = replace(program.engine, beat=8, lanes=8)
+        return cls(program, shapes, widths(program), 8 * max(parameter_beats(engine, s) for s in shapes), sizes)
+
+    def floors(self, engine: EngineConfig) -> npt.NDArray[np.float64]:
+        """Cycles [ops] that no tile can undercut: the array's with its blocks' padding, the epilogue's, the ports'."""
+        v = self.sizes
+        halves = v["full"] * (engine.tm // engine.tn) + np.ceil(v["last"] / engine.tn)
+        array = v["array"] * np.where(v["convolves"] > 0, halves, v["full"] + 1) / engine.tp
+        epilogue = v["stored"] / min(engine.lanes, engine.beat)
+        return np.maximum(np.maximum(array, epilogue), v["read"] / engine.beat)
+
+
+def array_lut(engine: EngineConfig, target: Target) -> int:
+    """The least LUTs of the array alone: as much of it in DSPs as the part has."""
+    products = engine.tm * engine.tn * engine.tp
+    pairs = min(products // 2, target.resources.dsp)
+    return pairs * PACKED_LUT + (products - 2 * pairs) * (LUT_PRODUCT + LUT_TERM)
+
+
+def legal_engines(overrides: Overrides, target: Target) -> Iterator[EngineConfig]:
+    """Every engine of the search, with its buffers and DSPs still to be chosen.
+
+    Raises:
+        HlsgenError: where the overrides leave none, with the rule that they break.
+    """
+    port = target.axi.width_bits // 8
+    found = False
+    for tm in (overrides.tm,) if overrides.tm else _block_sizes(target):
+        if tm % 8:
+            raise HlsgenError(f"--tm expects a multiple of 8 (the bytes of a 64-bit port), got {tm}")
+        for tn in (overrides.tn,) if overrides.tn else TN:
+            if tm % tn or (overrides.tn is None and tn * 2 < tm):
+                continue  # a narrower TN takes more passes for the same products
+            for tp in (overrides.tp,) if overrides.tp else TP:
+                for beat in (b for b in BEATS if tm % b == 0 and b <= max(8, port)):
+                    for lanes in (overrides.lanes,) if overrides.lanes else (beat, beat // 2):
+                        if beat % lanes == 0:
+                            found = True
+                            yield EngineConfig(tm=tm, tn=tn, tp=tp, beat=beat, lanes=lanes)
+    if not found:
+        given = " ".join(f"--{name} {value}" for name, value in vars(overrides).items() if value is not None)
+        raise HlsgenError(
+            f"no engine has {given}: TN must divide TM, and the lanes must divide a port's bytes ({', '.join(map(str, BEATS))}, "
+            f"at most {max(8, port)} on {target.name}), which must divide TM"
+        )
+
+
+def _block_sizes(target: Target) -> tuple[int, ...]:
+    """The TM worth trying: blocks of 8 waste a large part, blocks of 32 and 64 a small one's array."""
+    dsp = target.resources.dsp
+    return tuple(tm for tm in TM if (tm >= 16 or dsp <= 500) and tm <= max(16, dsp // 16))
+
+
+def retiled(program: Program, engine: EngineConfig, tiles: list[Tile]) -> Program:
+    """`program` on `engine`, which has the same TM, with these tiles: exactly what lowering for `engine` makes but for them."""
+    if engine.tm != program.engine.tm:
+        raise HlsgenError(f"a program for blocks of {program.engine.tm} channels cannot run on an engine of {engine.tm}")
+    old, new = program.engine.beat, engine.beat
+    tensors = {name: replace(t, address=t.address * old // new) for name, t in program.tensors.items()}
+    ops = tuple(replace(op, tile=tile) for op, tile in zip(program.ops, tiles, strict=True))
+    return replace(program, engine=engine, tensors=tensors, ops=ops, fmap_beats=program.fmap_beats * old // new)
+
+
+def schedule(
+    graph: Any,
+    target: Target,
+    clock_mhz: float | None = None,
+    overrides: Overrides | None = None,
+    objective: Objective = "throughput",
+) -> Design:
+    """The fastest design of a ModelGraph (after the passes) on a part.
+
+    clock_mhz: by default the target's. Where nothing fits, the design comes back that comes nearest, with `fits` False:
+    `hlsgen.cost.fit.check_fit` says what to do.
+
+    Raises:
+        HlsgenError: an illegal override or clock.
+    """
+    fixed = overrides or Overrides()
+    scheduler = Scheduler(graph, target, clock_mhz or target.clock.default_mhz)
+    best = scheduler.best(fixed, objective)
+    return best or smallest(scheduler, fixed)
+
+
+def smallest(scheduler: Scheduler, overrides: Overrides) -> Design:
+    """The smallest design that the overrides allow."""
+    cores = overrides.cores or 1
+    engines = [
+        replace(scheduler.with_dsps(e, cores), patch_depth=PATCH_DEPTHS[-1], acc_depth=ACC_DEPTHS[-1])
+        for e in legal_engines(overrides, scheduler.target)
+    ]
+    return scheduler.design(min(engines, key=_size), cores)
+
+
+def _size(engine: EngineConfig) -> tuple[int, int, int, int, int]:
+    """A total order, smallest first, that makes the choice between equals deterministic."""
+    return engine.tm * engine.tn * engine.tp, engine.lanes, engine.beat, engine.tm, engine.tn
