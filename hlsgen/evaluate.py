@@ -51,7 +51,15 @@ def accuracy(
     validator_class, detect_class = _ultralytics()
     with tempfile.TemporaryDirectory(prefix="hlsgen-evaluate-") as scratch, _quiet(), torch.inference_mode():
         described = _described(data, list(meta.classes), Path(scratch))
-        options = {"imgsz": imgsz, "batch": 1, "rect": True, "plots": False, "workers": 0, "task": "detect", "conf": 0.001}
+        options = {
+            "imgsz": imgsz,
+            "batch": 1,
+            "rect": True,
+            "plots": False,
+            "workers": 0,
+            "task": "detect",
+            "conf": 0.001,
+        }
         validator = validator_class(args=options, save_dir=Path(scratch) / "runs")
         validator.data, validator.stride, validator.device = described, max(meta.strides), torch.device("cpu")
         validator.names, validator.training = dict(enumerate(meta.classes)), False
@@ -104,7 +112,9 @@ def _decoder(detect_class: Any, meta: Detector) -> Callable[[Sequence[Tensor]], 
 
     def decode(raw: Sequence[Tensor]) -> Tensor:
         if len(raw) != 2 * levels:
-            raise HlsgenError(f"a detector's heads are a box and a class map a level, {2 * levels} tensors; got {len(raw)}")
+            raise HlsgenError(
+                f"a detector's heads are a box and a class map a level, {2 * levels} tensors; got {len(raw)}"
+            )
         boxes, scores = list(raw[0::2]), list(raw[1::2])
         joined = {
             "boxes": torch.cat([b.flatten(2) for b in boxes], 2),
@@ -128,7 +138,9 @@ def _described(data: Path, classes: list[str], scratch: Path) -> dict[str, Any]:
     elif data.suffix in (".yaml", ".yml") and data.is_file():
         images, labels, names = _from_yaml(data)
         if len(names) != len(classes):
-            raise HlsgenError(f"{data}: the network has {len(classes)} classes, the data set {len(names)}; give matching data")
+            raise HlsgenError(
+                f"{data}: the network has {len(classes)} classes, the data set {len(names)}; give matching data"
+            )
     else:
         raise HlsgenError(f"{data}: expected a folder with images/ and labels/, or a data set's .yaml file")
     for link, target in (("images", images), ("labels", labels)):
@@ -150,7 +162,11 @@ def _from_yaml(path: Path) -> tuple[Path, Path, dict[int, str]]:
         held = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise HlsgenError(f"{path}: not a readable YAML file ({str(error).splitlines()[0]})") from error
-    if not isinstance(held, dict) or not isinstance(held.get("val"), str) or not isinstance(held.get("names"), dict | list):
+    if (
+        not isinstance(held, dict)
+        or not isinstance(held.get("val"), str)
+        or not isinstance(held.get("names"), dict | list)
+    ):
         raise HlsgenError(f"{path}: expected a data set's description with `val` (a folder of images) and `names`")
     root = Path(held.get("path") or ".")
     images = (path.parent / root / held["val"]).resolve()

@@ -146,7 +146,8 @@ def describe(op: Op, program: Program) -> str:
 def tensor_table(program: Program) -> dict[str, Any]:
     """What tb/tensors.h lists."""
     tm = program.engine.tm
-    tensors, lanes = [], []
+    tensors: list[dict[str, Any]] = []
+    lanes: list[int] = []
     for op in program.ops:
         t = program.tensors[op.out]
         tensors.append(_row(t.name, t.address, len(t.lanes) // tm, t.height, t.width, len(lanes)))

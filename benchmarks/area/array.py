@@ -105,8 +105,12 @@ class _Writer:
 
     def text(self) -> str:
         a = self.array
-        operands = [f"wire signed [7:0] w{n}_{m} = w[{8 * (n * a.tm + m)}+:8];" for n in range(a.tn) for m in range(a.tm)]
-        operands += [f"wire signed [7:0] x{p}_{n} = x[{8 * (p * a.tn + n)}+:8];" for p in range(a.tp) for n in range(a.tn)]
+        operands = [
+            f"wire signed [7:0] w{n}_{m} = w[{8 * (n * a.tm + m)}+:8];" for n in range(a.tn) for m in range(a.tm)
+        ]
+        operands += [
+            f"wire signed [7:0] x{p}_{n} = x[{8 * (p * a.tn + n)}+:8];" for p in range(a.tp) for n in range(a.tn)
+        ]
         head = (
             f"module mac_array(input clk, input [{8 * a.tn * a.tm - 1}:0] w, input [{8 * a.tp * a.tn - 1}:0] x, "
             f"output [{a.sum_bits * a.tp * a.tm - 1}:0] sum);"
@@ -140,7 +144,11 @@ class _Writer:
                 late = [self.at(t, time) for t in pair]
                 bits = modulo or min(max(t.bits for t in late) + len(late) - 1, self.array.sum_bits)
                 names = [t.name for t in late]
-                value = " + ".join(names) if not modulo or len(late) == 1 else _ripple(_bits(names[0], bits), _bits(names[1], bits))
+                value = (
+                    " + ".join(names)
+                    if not modulo or len(late) == 1
+                    else _ripple(_bits(names[0], bits), _bits(names[1], bits))
+                )
                 terms.append(self.register(f"{name}_{level}_{i}", bits, value, time + 1))
             time, level = time + 1, level + 1
         return terms[0]
@@ -209,7 +217,9 @@ class _Writer:
             code = f"{{{self.wire(f'{name}_above', bits, carry, chain.time).name}, {code}}}"
         split = self.wire(f"{name}_lane", lane + bits, code, chain.time).name
         half = 1 << (lane + bits - 1)
-        negative = f"{split}[{lane + bits - 1}]" if half > 16384 * terms else f"$unsigned({split}) >= {16384 * terms + 1}"
+        negative = (
+            f"{split}[{lane + bits - 1}]" if half > 16384 * terms else f"$unsigned({split}) >= {16384 * terms + 1}"
+        )
         self.lines.append(f"wire {name}_negative = {negative};")
         low = f"$signed({{{name}_negative, {split}}})"
         low_sum = self.register(f"{name}_low", a.sum_bits, low, chain.time + 1)

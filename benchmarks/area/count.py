@@ -1,11 +1,7 @@
-"""Counts of an array's LUTs, shift-register LUTs, flip-flops and DSPs by yosys, for a DSP48E1 or DSP48E2 part.
-
-    python -m benchmarks.area.count TM TN TP DSP_TN [PORT]
-"""
+"""An array's LUTs, shift registers, flip-flops and DSPs, counted by yosys for a DSP48E1 or a DSP48E2 part."""
 
 import json
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +18,6 @@ class Area:
     srl: int
     ff: int
     dsp: int
-    cells: dict[str, int]
 
     @property
     def luts(self) -> int:
@@ -45,20 +40,6 @@ def count(array: Array) -> Area:
         )
         subprocess.run(["yosys", "-q", "-p", script], cwd=folder, check=True, stdout=subprocess.DEVNULL)
         cells = json.loads((Path(folder) / "stat.json").read_text())["design"]["num_cells_by_type"]
-    total = {
-        kind: sum(n for name, n in cells.items() if name.startswith(kind)) for kind in ("LUT", "INV", "SRL", "FD")
-    }
+    total = {kind: sum(n for name, n in cells.items() if name.startswith(kind)) for kind in ("LUT", "INV", "SRL", "FD")}
     dsp = sum(n for name, n in cells.items() if name.startswith("DSP48") or "multiply_add" in name)
-    return Area(total["LUT"] + total["INV"], total["SRL"], total["FD"], dsp, cells)
-
-
-if __name__ == "__main__":
-    numbers = [int(v) for v in sys.argv[1:]]
-    if len(numbers) not in (4, 5):
-        sys.exit(__doc__)
-    array = Array(*numbers)
-    area = count(array)
-    print(
-        f"{array}: {area.lut} LUT + {area.srl} SRL, {area.ff} FF, {area.dsp} DSP, {area.luts / array.macs:.1f} LUT a MAC"
-    )
-    print({name: n for name, n in sorted(area.cells.items()) if name.startswith(("LUT", "INV", "SRL", "CARRY", "MUXF", "DSP"))})
+    return Area(total["LUT"] + total["INV"], total["SRL"], total["FD"], dsp)

@@ -2,7 +2,7 @@
 
 from benchmarks.area.array import Array
 
-PRODUCT_LUT = 44  # a Booth product: rows of 10 bits on 4 carry chains, and the ones' complements' ones
+PRODUCT_LUT = 40  # a Booth product: four rows on carry chains of 10 bits
 
 
 def luts(array: Array) -> int:
@@ -23,12 +23,18 @@ def luts(array: Array) -> int:
 
 
 def shift_registers(array: Array) -> int:
-    """LUTs as shift registers: operand n of a cascade waits n cycles, three or more of which are a shift register."""
-    packs, _ = packed(array)
-    if not array.dsp_tn:
+    """LUTs as shift registers: operand n of a cascade waits n cycles, and three or more are a shift register."""
+    a = array
+    if not a.dsp_tn:
         return 0
-    per_term = 17 * packs // array.dsp_tn + 8 * (array.tm if array.tp % 2 == 0 else array.tp)
-    return per_term * max(0, array.dsp_tn - 3)
+    packs, _ = packed(a)
+    shared = a.tm if a.tp % 2 == 0 else a.tp
+    total = 17 * packs // a.dsp_tn * max(0, a.dsp_tn - 2) + 8 * shared * max(0, a.dsp_tn - 3)
+    fabric = a.tn - a.dsp_tn
+    levels = (fabric - 1).bit_length()
+    if fabric and a.dsp_tn + 4 - (2 + levels) >= 3:
+        total += a.tm * a.tp * (16 + levels)  # the LUT products' sums wait for the cascades
+    return total
 
 
 def packed(array: Array) -> tuple[int, int]:

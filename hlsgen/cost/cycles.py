@@ -3,7 +3,7 @@
 Everything is vectorised over candidate tiles: rows, columns and blocks are int64 arrays of one shape [n].
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -59,6 +59,7 @@ def op_cycles(
 
     Tiles at the lower and right edge and the last channel tile are smaller: eight classes of tiles, each with its count.
     """
+    way = replace(way, beat_cycles=max(way.beat_cycles, engine.beat / way.bytes_a_cycle))  # no port outruns the memory
     height, width = shape.size_out
     tiles_y, tiles_x = -(-height // rows), -(-width // cols)
     tiles_m = -(-shape.groups.outputs // blocks)
@@ -76,12 +77,14 @@ def op_cycles(
         name: (counts * tiles[name]).sum(axis=0)
         for name in ("total", "compute", "load", "weights", "residual", "epilogue", "store", "bytes")
     }
-    first = {name: tiles[name][0] for name in ("first_load", "until_full")}  # class 0 is the full tile, the last the corner
+    first = {
+        name: tiles[name][0] for name in ("first_load", "until_full")
+    }  # class 0: the full tile; the last: the corner
     parameters = parameter_beats(engine, shape)
     # The first step only fills; on the parameters' port the weights come behind table and channel parameters.
     filled = OP_START + first["first_load"]
     if shape.convolves:
-        waits = max(0, parameters - depths.parameters) * (engine.beat + LOOP)  # the stream is full: at the epilogue's pace
+        waits = max(0, parameters - depths.parameters) * (engine.beat + LOOP)  # behind the epilogue's unpacking
         weighed = OP_START + parameters * way.beat_cycles + waits + 2 * way.burst + engine.tn * engine.tm / engine.beat
         filled = np.maximum(filled, weighed)
     started = filled + STEP_OVERHEAD
@@ -192,9 +195,9 @@ def _tile(
     stall = np.where(behind <= block_period, within, np.maximum(0, kept - depths.sums) * pace)
     backlog = np.where(behind <= block_period, np.maximum(0, groups - length / pace), np.minimum(kept, depths.sums))
 
-    weights = last_passes * 0.0
+    weights = np.zeros(len(rows))
     if shape.convolves:
-        weights = ((inputs - 1) * passes + last_passes) * weight_beats * way.beat_cycles
+        weights += ((inputs - 1) * passes + last_passes) * weight_beats * way.beat_cycles
     data = (beats_in + weights / way.beat_cycles + blocks * out_beats * (1 + shape.residual)) * engine.beat
     total = np.maximum(mac + stall, blocks * behind)
     compute = (inputs - 1) * passes * length + last_passes * length

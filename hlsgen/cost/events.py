@@ -26,12 +26,12 @@ class Stream:
 
 class Get(NamedTuple):
     stream: Stream
-    count: int
+    elements: int
 
 
 class Put(NamedTuple):
     stream: Stream
-    count: int
+    elements: int
 
 
 class Move(NamedTuple):
@@ -116,7 +116,9 @@ class Simulator:
     def _put(self, process: Process, stream: Stream, count: int) -> bool:
         if stream.level + count > stream.depth:
             if count > stream.depth:
-                raise HlsgenError(f"the stream {stream.name} of {stream.depth} is shallower than the {count} put at once")
+                raise HlsgenError(
+                    f"the stream {stream.name} of {stream.depth} is shallower than the {count} put at once"
+                )
             stream.writer = (process, count)
             return False
         _fill(stream, count)

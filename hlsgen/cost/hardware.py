@@ -16,6 +16,7 @@ STEP_SETUP = 10  # mac: what a step works out before its loop: patch, addresses,
 ARRAY_DEPTH = 14  # mac: iteration latency: memory 2, product 3, adder tree 4, accumulate 2, write 1, control 2
 STEP_OVERHEAD = STEP_SETUP + ARRAY_DEPTH
 EPILOGUE_DEPTH = 16  # epilogue: iteration latency: bias, shift, clamp, table, residual, write; once a block and tile
+MASTERS = 4  # AXI masters of a core: three read, one writes
 OP_START = 24  # DATAFLOW start, instruction read, first addresses
 OP_STOP = 8  # every process done, the next op's start
 
@@ -42,8 +43,7 @@ class Link:
 def link(target: Target, engine: EngineConfig, clock_mhz: float, cores: int) -> Link:
     """The link of each of `cores` equal cores. Source: the target's file (ports, usable bandwidth)."""
     port = target.axi.width_bits / 8 * min(1.0, target.axi.clock_mhz / clock_mhz)
-    masters = 4 * cores  # three that read, one that writes
-    port *= min(1.0, target.axi.ports / masters)  # more masters than ports take turns
+    port *= min(1.0, target.axi.ports / (MASTERS * cores))  # more masters than ports take turns
     share = target.bandwidth_gb_s * 1000 / clock_mhz / cores
     return Link(
         math.ceil(READ_LATENCY_NS * clock_mhz / 1000),

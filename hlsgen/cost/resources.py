@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
+from hlsgen.cost.hardware import MASTERS
 from hlsgen.cost.memory import Memory, memory
 from hlsgen.cost.streams import Depths
 from hlsgen.program.ops import EngineConfig, Program
 from hlsgen.quantize.spec import Scheme
 
 # The MAC array. Measured with yosys 0.23 synth_xilinx -family xc7 unless another source is given.
-PACKED_LUT = 54  # adder trees of a DSP's two products, the lower lane corrected by a count of its signs (12 terms: 651 LUT)
+# PACKED: adder trees of a DSP's two products, the lower lane corrected by a count of its signs (12 terms: 651 LUT).
+PACKED_LUT = 54
 PACK_LUT = 8  # joining two weights to one 25-bit operand, once a pass
 LUT_PRODUCT = 71  # signed 8 x 8 multiplier in LUTs, Vivado at speed grade -1
 LUT_TERM = 18  # one more term in an adder tree
@@ -29,6 +31,7 @@ PIXEL_LUT = 150  # addresses of one pixel of a group
 ADDRESS_PRODUCTS, ADDRESS_LUT = 12, 130  # products of addresses, 12 x 12 bits in LUTs
 FIFO_LUT, FIFO_FF = 40, 60
 PROGRAM_BITS = 780  # instruction bits that vary, summed over the processes that hold them; a LUT holds 64 ops of a bit
+INTERCONNECT_LUT, INTERCONNECT_FF = 1200, 1500  # a master more than the part has ports: its share of a SmartConnect
 OUTSTANDING, BURST = 16, 64  # engine.cpp: requests under way and beats of each; the adapter buffers them all (UG1399)
 
 
@@ -105,7 +108,9 @@ def terms(engine: EngineConfig, w: Widths, d: Depths) -> dict[str, Usage]:
     residual_lut = RESIDUAL_LUT if w.residuals else 0
     pick = w.acc * (tp * tm // lanes) // 4  # a lane's sum out of the group
     return {
-        "products in DSPs": Usage(lut=pairs * PACKED_LUT + engine.dsp_tn * tm // 2 * PACK_LUT, ff=pairs * PACKED_FF, dsp=pairs),
+        "products in DSPs": Usage(
+            lut=pairs * PACKED_LUT + engine.dsp_tn * tm // 2 * PACK_LUT, ff=pairs * PACKED_FF, dsp=pairs
+        ),
         "products in LUTs": Usage(lut=in_luts * (LUT_PRODUCT + LUT_TERM), ff=in_luts * PRODUCT_FF),
         "weight registers": Usage(lut=tn * tm * 8 // 8, ff=2 * tn * tm * 8),
         "accumulators": Usage(lut=accumulate, ff=tp * tm * w.acc) + _memory(memory(engine.acc_depth, w.acc), tp * tm),
@@ -117,11 +122,12 @@ def terms(engine: EngineConfig, w: Widths, d: Depths) -> dict[str, Usage]:
             dsp=lanes * (lane_dsp + (RESIDUAL_DSP if w.residuals else 0)),
         ),
         "tables": _memory(memory(w.table, 8), lanes) if w.table else Usage(),
-        "channel parameters": _memory(memory(max(1, w.channels // tm), 64), tm) + Usage(lut=lanes * 64 * (tm // lanes) // 4),
+        "channel parameters": _memory(memory(max(1, w.channels // tm), 64), tm)
+        + Usage(lut=lanes * 64 * (tm // lanes) // 4),
         "streams": Usage(lut=6 * FIFO_LUT, ff=6 * FIFO_FF)
         + _memory(memory(d.sums, tp * tm * w.acc))
         + sum((_memory(memory(n, bits)) for n in (d.input, d.weights, d.residual, d.output, d.parameters)), Usage()),
-        "AXI ports": (Usage(lut=AXI_LUT + AXI_LUT_A_BIT * bits, ff=AXI_FF + AXI_FF_A_BIT * bits) + port).times(4),
+        "AXI ports": (Usage(lut=AXI_LUT + AXI_LUT_A_BIT * bits, ff=AXI_FF + AXI_FF_A_BIT * bits) + port).times(MASTERS),
         "control": Usage(lut=CONTROL_LUT, ff=CONTROL_FF)
         + Usage(lut=LOADER_LUT * 7 // 2, ff=LOADER_FF * 7 // 2)
         + Usage(lut=ARRAY_LUT + tp * PIXEL_LUT, ff=ARRAY_FF + tp * PIXEL_LUT),
@@ -134,6 +140,12 @@ def terms(engine: EngineConfig, w: Widths, d: Depths) -> dict[str, Usage]:
 def usage(engine: EngineConfig, w: Widths, d: Depths) -> Usage:
     """Resources of one core."""
     return sum(terms(engine, w, d).values(), Usage())
+
+
+def total_usage(engine: EngineConfig, w: Widths, d: Depths, cores: int, ports: int) -> Usage:
+    """Resources of `cores` cores on a part with `ports` memory ports, interconnect included."""
+    shared = max(0, MASTERS * cores - ports)
+    return usage(engine, w, d).times(cores) + Usage(lut=INTERCONNECT_LUT, ff=INTERCONNECT_FF).times(shared)
 
 
 def _memory(m: Memory, copies: int = 1) -> Usage:

@@ -8,15 +8,18 @@ import heapq
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from hlsgen.cost.budget import budget, overflows
 from hlsgen.cost.cycles import parameter_beats
+from hlsgen.cost.estimate import Facts, estimate
 from hlsgen.cost.hardware import Link, link
 from hlsgen.cost.program_shapes import op_shapes
-from hlsgen.cost.resources import LUT_PRODUCT, LUT_TERM, PACKED_LUT, Usage, Widths, usage, widths
+from hlsgen.cost.resources import LUT_PRODUCT, LUT_TERM, PACKED_LUT, Usage, Widths, total_usage, widths
 from hlsgen.cost.shape import OpShape
 from hlsgen.cost.streams import Depths, stream_depths
 from hlsgen.errors import HlsgenError
@@ -26,14 +29,11 @@ from hlsgen.program.tiling import best_tile
 from hlsgen.targets import Target
 
 Objective = Literal["throughput", "latency"]
-CEILINGS = {"lut": 0.80, "ff": 0.80, "dsp": 1.0, "bram36": 0.85, "uram": 0.85}
-"""The share of each resource that a design may use; the rest is left to placement, routing and the system around."""
-
 TM, TN, TP, BEATS = (8, 16, 32, 64), (8, 16, 32, 64), (1, 2, 3, 4, 5, 6, 8), (8, 16, 32, 64)
 PATCH_DEPTHS, ACC_DEPTHS = (4096, 2048, 1024, 512), (2048, 1024, 512, 256)
 MAX_CORES = 32
 GAP = 1.01  # the search ends where nothing left can be 1 % faster
-MOST_PRICED = 160  # or when so many engines have been priced
+MOST_PRICED = 100  # or when so many engines have been priced
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,7 @@ class Overrides:
 class Design:
     """A schedule: the engine, the program tiled for it, how many cores, and what it costs.
 
-    cycles: of one inference on one core. used: all cores. budget: the part's resources times CEILINGS. fits: used within
-    budget. depths: of the streams.
+    cycles: of one inference on one core. used: all cores. depths: of the streams. way: to memory, for one core.
     """
 
     engine: EngineConfig
@@ -75,19 +74,18 @@ class Design:
         return self.cores * self.clock_mhz * 1e6 / self.cycles
 
     @property
+    def over(self) -> dict[str, int]:
+        """By how much each resource is over its budget."""
+        return overflows(self.used, self.target)
+
+    @property
     def fits(self) -> bool:
-        return not overflows(self.used, self.target)
+        return not self.over
 
-
-def budget(target: Target) -> dict[str, int]:
-    """What a design may use of each resource."""
-    return {name: int(getattr(target.resources, name) * share) for name, share in CEILINGS.items()}
-
-
-def overflows(used: Usage, target: Target) -> dict[str, int]:
-    """By how much each resource is over its budget; empty where the design fits."""
-    over = {name: math.ceil(getattr(used, name) - limit) for name, limit in budget(target).items()}
-    return {name: value for name, value in over.items() if value > 0}
+    @cached_property
+    def estimate(self) -> Facts:
+        """`hlsgen.cost.estimate.estimate` of this design."""
+        return estimate(self.program, self.target, self.clock_mhz, self.cores)
 
 
 class Scheduler:
@@ -112,14 +110,16 @@ class Scheduler:
 
     def used(self, engine: EngineConfig, cores: int) -> Usage:
         """Resources of all cores."""
-        return usage(engine, self.lowered(engine).widths, self.depths(engine)).times(cores)
+        ports = self.target.axi.ports
+        return total_usage(engine, self.lowered(engine).widths, self.depths(engine), cores, ports)
 
     def fits(self, engine: EngineConfig, cores: int) -> bool:
         return not overflows(self.used(engine, cores), self.target)
 
     def tiles(self, engine: EngineConfig, cores: int, limit: float = math.inf) -> tuple[list[Tile], float]:
         """The best tile of every op, and the sum of the cycles; no tiles where that is certain to exceed `limit`."""
-        way, depths, network = link(self.target, engine, self.clock_mhz, cores), self.depths(engine), self.lowered(engine)
+        way, depths = link(self.target, engine, self.clock_mhz, cores), self.depths(engine)
+        network = self.lowered(engine)
         ops, shapes, floors = network.program.ops, network.shapes, network.floors(engine).tolist()
         known: dict[OpShape, tuple[Tile, float]] = {}
         at_least = sum(floors)
@@ -272,7 +272,7 @@ def legal_engines(overrides: Overrides, target: Target) -> Iterator[EngineConfig
                 continue  # a narrower TN takes more passes for the same products
             for tp in (overrides.tp,) if overrides.tp else TP:
                 for beat in (b for b in BEATS if tm % b == 0 and b <= max(8, port)):
-                    for lanes in (overrides.lanes,) if overrides.lanes else (beat, beat // 2):
+                    for lanes in (overrides.lanes,) if overrides.lanes else (beat, beat // 2, beat // 4):
                         if beat % lanes == 0:
                             found = True
                             yield EngineConfig(tm=tm, tn=tn, tp=tp, beat=beat, lanes=lanes)
@@ -293,7 +293,9 @@ def _block_sizes(target: Target) -> tuple[int, ...]:
 def retiled(program: Program, engine: EngineConfig, tiles: list[Tile]) -> Program:
     """`program` on `engine`, which has the same TM, with these tiles: exactly what lowering for `engine` makes but for them."""
     if engine.tm != program.engine.tm:
-        raise HlsgenError(f"a program for blocks of {program.engine.tm} channels cannot run on an engine of {engine.tm}")
+        raise HlsgenError(
+            f"a program for blocks of {program.engine.tm} channels cannot run on an engine of {engine.tm}"
+        )
     old, new = program.engine.beat, engine.beat
     tensors = {name: replace(t, address=t.address * old // new) for name, t in program.tensors.items()}
     ops = tuple(replace(op, tile=tile) for op, tile in zip(program.ops, tiles, strict=True))
@@ -322,13 +324,20 @@ def schedule(
 
 
 def smallest(scheduler: Scheduler, overrides: Overrides) -> Design:
-    """The smallest design that the overrides allow."""
+    """What comes nearest to fitting: the least array that the overrides allow, on the smallest buffers; of its variants
+    the one with the fewest LUTs too many, then the fastest epilogue."""
     cores = overrides.cores or 1
     engines = [
         replace(scheduler.with_dsps(e, cores), patch_depth=PATCH_DEPTHS[-1], acc_depth=ACC_DEPTHS[-1])
         for e in legal_engines(overrides, scheduler.target)
     ]
-    return scheduler.design(min(engines, key=_size), cores)
+    least = min(_size(e)[0] for e in engines)
+
+    def excess(engine: EngineConfig) -> tuple[int, int]:
+        over = overflows(scheduler.used(engine, cores), scheduler.target)
+        return over.get("lut", 0) * 100 // scheduler.target.resources.lut, -engine.lanes
+
+    return scheduler.design(min((e for e in engines if _size(e)[0] == least), key=excess), cores)
 
 
 def _size(engine: EngineConfig) -> tuple[int, int, int, int, int]:

@@ -44,7 +44,9 @@ class Simulated:
     events: int
 
 
-def simulate(program: Program, way: Link, cores: int = 1, depths: Depths | None = None, trace: bool = False) -> Simulated:
+def simulate(
+    program: Program, way: Link, cores: int = 1, depths: Depths | None = None, trace: bool = False
+) -> Simulated:
     """Simulate one inference of `program` on each of `cores` cores.
 
     way: as `hardware.link` makes it for these cores. depths: by default `stream_depths`.
@@ -53,13 +55,25 @@ def simulate(program: Program, way: Link, cores: int = 1, depths: Depths | None 
         HlsgenError: where a stream is so shallow that the processes deadlock.
     """
     shapes = op_shapes(program)
-    engine = program.engine
-    known = depths or stream_depths(engine, max(parameter_beats(engine, s) for s in shapes))
+    known = depths or stream_depths(program.engine, max(parameter_beats(program.engine, s) for s in shapes))
+    return simulate_ops(program.engine, shapes, tuple(op.tile for op in program.ops), way, known, cores, trace)
+
+
+def simulate_ops(
+    engine: EngineConfig,
+    shapes: tuple[OpShape, ...],
+    tiles: tuple[Tile, ...],
+    way: Link,
+    depths: Depths,
+    cores: int = 1,
+    trace: bool = False,
+) -> Simulated:
+    """`simulate` of ops given by their shapes and tiles."""
     together = min(cores, CORES)
     simulator = Simulator()
     runs = []
     for i in range(together):
-        run = _Core(engine, shapes, tuple(op.tile for op in program.ops), way, known, way.bytes_a_cycle * together, trace)
+        run = _Core(engine, shapes, tiles, way, depths, way.bytes_a_cycle * together, trace)
         run.begin(simulator, float(i))  # a cycle apart: no two ask for the memory at once by construction
         runs.append(run)
     simulator.run()
@@ -127,6 +141,8 @@ class _Op:
         self.input, self.weights = Stream("input", d.input), Stream("weights", d.weights)
         self.parameters, self.sums = Stream("parameters", d.parameters), Stream("sums", d.sums)
         self.residual, self.output = Stream("residual", d.residual), Stream("output", d.output)
+        # Half a stream at a time at most, so that both its ends can work at once.
+        self.chunk = max(1, min([CHUNK] + [s.depth // 2 for s in self.streams()]))
         self.block_beats = self.engine.tm // self.engine.beat
         self.weight_beats = self.engine.tn * self.engine.tm // self.engine.beat
 
@@ -140,19 +156,17 @@ class _Op:
     # ---- what the tiles are, in the order of templates/engine/walk.h -------------------------------------------
 
     def walk(self) -> Iterator[tuple[int, int, int, int, int, int]]:
-        """(tile, group, first row, first column, rows x columns as two, blocks) of each tile; blocks last."""
+        """(group, first row, first column, rows, columns, blocks) of each tile."""
         (height, width), tile, groups = self.shape.size_out, self.tile, self.shape.groups
-        index = 0
         for y in range(0, height, tile.rows):
             for x in range(0, width, tile.cols):
                 for g in range(groups.count):
                     for m in range(0, groups.outputs, tile.blocks):
                         rows, cols = min(tile.rows, height - y), min(tile.cols, width - x)
                         yield g, y, x, rows, cols, min(tile.blocks, groups.outputs - m)
-                        index += 1
 
     def patch(self, y: int, x: int, rows: int, cols: int) -> tuple[int, int, int, int, int]:
-        """(cycles of filling / beats a block, rows, columns on the map, begin, end column) of a tile's patch."""
+        """(pixels, first row, end row, first column, end column) of a tile's patch; the rows and columns on the map."""
         (kh, kw), (sh, sw), (top, left) = self.shape.window.kernel, self.shape.window.stride, self.shape.window.pad
         patch_rows, patch_cols = (rows - 1) * sh + kh, (cols - 1) * sw + kw
         y0, x0 = y * sh - top, x * sw - left
@@ -181,7 +195,7 @@ class _Op:
     def burst(self, beats: int, stream: Stream) -> Process:
         yield float(self.way.burst)
         while beats > 0:
-            n = min(CHUNK, beats, stream.depth)
+            n = min(self.chunk, beats)
             yield self.move(n)
             yield Put(stream, n)
             beats -= n
@@ -248,9 +262,7 @@ class _Op:
             if s < len(steps):
                 _, c, y, x, rows, cols, _ = steps[s]
                 cells, y_begin, y_end, x_begin, x_end = self.patch(y, x, rows, cols)
-                bursts, beats = self.read(
-                    y_end - y_begin, x_begin, x_end, self.upsample_of(groups_of[s] * inputs + c)
-                )
+                bursts, beats = self.read(y_end - y_begin, x_begin, x_end, self.upsample_of(groups_of[s] * inputs + c))
                 fill_cycles, fill_beats = cells * self.block_beats, bursts * beats
             filling = _Filling(fill_cycles, fill_beats)
             if s == 0 and loads_left:
@@ -269,7 +281,7 @@ class _Op:
                     emits = emitting > 0 and (p + 1) % emitting == 0
                     left, sums_left = length, groups if emits else 0
                     while left:
-                        n = min(CHUNK, left) if emits or filling.left else left
+                        n = min(self.chunk, left) if emits or filling.left else left
                         got = filling.take(n)
                         if got:
                             yield Get(self.input, got)
@@ -281,7 +293,7 @@ class _Op:
                         left -= n
                 self.span("mac", t, start)
             while filling.left:
-                n = min(CHUNK, filling.left)
+                n = min(self.chunk, filling.left)
                 got = filling.take(n)
                 if got:
                     yield Get(self.input, got)
@@ -295,7 +307,7 @@ class _Op:
             (shape.channels * PARAMETER_BYTES // engine.beat, max(1, engine.beat // 8) + LOOP),
         ):
             while beats > 0:
-                n = min(CHUNK // 4, beats)
+                n = min(max(1, self.chunk // 4), beats)
                 yield Get(self.parameters, n)
                 yield float(n * cycles)
                 beats -= n
@@ -306,7 +318,7 @@ class _Op:
                 yield float(EPILOGUE_DEPTH + LOOP)
                 pixels = rows * cols
                 while pixels:
-                    n = min(pixels, max(1, CHUNK // (per_pixel * engine.tp)) * engine.tp)
+                    n = min(pixels, max(1, self.chunk // (per_pixel * engine.tp)) * engine.tp)
                     yield Get(self.sums, -(-n // engine.tp))
                     if shape.residual:
                         yield Get(self.residual, n * self.block_beats)
@@ -316,13 +328,12 @@ class _Op:
             self.span("epilogue", t, start)
 
     def store(self) -> Process:
-        chunk = min(CHUNK, self.output.depth // 2)
         for t, (_, _, _, rows, cols, blocks) in enumerate(self.walk()):
             start = self.simulator.now
             for _ in range(blocks):
                 for beats in self.out_bursts(rows, cols):
                     while beats > 0:
-                        n = min(beats, chunk)
+                        n = min(beats, self.chunk)
                         yield Get(self.output, n)
                         yield self.move(n)
                         beats -= n

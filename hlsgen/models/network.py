@@ -54,9 +54,13 @@ def check(network: fx.GraphModule) -> None:
         if node.op == "call_module":
             module = network.get_submodule(str(node.target))
             if type(module) not in MODULES:
-                raise HlsgenError(f"operator {type(module).__name__} at {node.name} is not supported; supported are {supported}")
+                raise HlsgenError(
+                    f"operator {type(module).__name__} at {node.name} is not supported; supported are {supported}"
+                )
             if node.target in seen:
-                raise HlsgenError(f"module {node.target} is called twice (at {node.name}); give each call its own module")
+                raise HlsgenError(
+                    f"module {node.target} is called twice (at {node.name}); give each call its own module"
+                )
             seen.add(str(node.target))
         elif node.op != "call_function" or node.target not in FUNCTIONS:
             raise HlsgenError(f"operator {node.target} at {node.name} is not supported; supported are {supported}")

@@ -5,6 +5,7 @@ take them from these functions.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -168,7 +169,7 @@ def _function(kind: str, parameter: float, x: npt.NDArray[np.float64]) -> npt.ND
     import math
 
     if kind == "silu":
-        return x / (1 + np.exp(-x))
+        return np.asarray(x / (1 + np.exp(-x)))
     if kind == "sigmoid":
         return 1 / (1 + np.exp(-x))
     if kind == "relu":
@@ -192,7 +193,7 @@ def _torch_table(kind: str, parameter: float, q: Ints, pre: TensorQ, out: Tensor
     import torch
     from torch.nn import functional as F
 
-    functions = {
+    functions: dict[str, Any] = {
         "silu": F.silu,
         "sigmoid": torch.sigmoid,
         "relu": F.relu,
@@ -203,7 +204,9 @@ def _torch_table(kind: str, parameter: float, q: Ints, pre: TensorQ, out: Tensor
     }
     u8 = torch.from_numpy((q + 128).astype(np.uint8))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # PyTorch's quantized tensors are deprecated, and what we reproduce
+        warnings.simplefilter(
+            "ignore", UserWarning
+        )  # PyTorch's quantized tensors are deprecated, and what we reproduce
         x = torch._make_per_tensor_quantized_tensor(u8, pre.scale, pre.zero_point + 128).dequantize()
         y = torch.quantize_per_tensor(functions[kind](x), out.scale, out.zero_point + 128, torch.quint8)
     return (y.int_repr().numpy().astype(np.int64) - 128).astype(np.int8)

@@ -97,4 +97,4 @@ def convolve(x: Map, op: Op, size: tuple[int, int]) -> Ints:
 
 def maximum(x: Map, op: Op, size: tuple[int, int]) -> Ints:
     """Largest element of each window, int64 [C, OH, OW]; padding never wins."""
-    return _windows(x, op, size, -128).max(axis=(1, 2)).astype(np.int64)
+    return np.asarray(_windows(x, op, size, -128).max(axis=(1, 2)), np.int64)

@@ -358,7 +358,7 @@ def conv_of(node: Any) -> ConvQ:
 def folded_bias(conv: ConvQ, x: TensorQ) -> npt.NDArray[np.int32]:
     """bias - zero point * sum of weights: sums may then run over the raw integers."""
     total = conv.bias.astype(np.int64) - x.zero_point * conv.weight.astype(np.int64).sum(axis=(1, 2, 3))
-    return total.astype(np.int32)
+    return np.asarray(total, np.int32)
 
 
 def pass_through(scheme: Scheme, quant: TensorQ, channels: int) -> Requant:

@@ -89,9 +89,8 @@ class Tensor:
 
     def unpack(self, data: npt.NDArray[np.int8], tm: int) -> npt.NDArray[np.int8]:
         """The bytes in DDR (flat) to [C, H, W] int8 (folded pixels stay folded)."""
-        physical = data.reshape(-1, self.height, self.width, tm).transpose(0, 3, 1, 2)
-        physical = physical.reshape(len(self.lanes), self.height, self.width)
-        return np.ascontiguousarray(physical[self.lane_of()])
+        blocks = data.reshape(-1, self.height, self.width, tm).transpose(0, 3, 1, 2)
+        return np.ascontiguousarray(blocks.reshape(len(self.lanes), self.height, self.width)[self.lane_of()])
 
     def lane_of(self) -> npt.NDArray[np.int64]:
         """The physical lane of each logical channel, int64 [channels]."""

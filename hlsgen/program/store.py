@@ -55,9 +55,7 @@ def read(folder: Path) -> Program:
             **text | {"engine": EngineConfig(**text["engine"]), "tensors": {t.name: t for t in tensors}, "ops": ops}
         )
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise HlsgenError(
-            f"the Program in {folder} is missing or damaged; build from lower"
-        ) from error
+        raise HlsgenError(f"the Program in {folder} is missing or damaged; build from lower") from error
 
 
 def _quantized(kind: type[Tensor], row: dict[str, Any]) -> Tensor:

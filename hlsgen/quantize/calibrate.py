@@ -15,7 +15,7 @@ from hlsgen.quantize.structure import module_of, sources
 
 BINS = 4096
 LARGEST_SAMPLE = 1 << 18  # elements of one tensor of one image that enter its histogram (the extremes see them all)
-SAMPLED_FIELDS = 256  # receptive fields of one image that enter a convolution's second moments
+SAMPLED_FIELDS = 96  # receptive fields of one image that enter a convolution's second moments
 Progress = Callable[[int, int], None]
 Floats = npt.NDArray[np.float64]
 
@@ -43,7 +43,7 @@ class Histogram:
     @property
     def centers(self) -> Floats:
         """The bins' middles, [BINS]."""
-        return self.low + (np.arange(BINS) + 0.5) * self.width
+        return np.asarray(self.low + (np.arange(BINS) + 0.5) * self.width, np.float64)
 
     def merge(self, other: "Histogram") -> None:
         """Add another tensor's counts."""
@@ -92,7 +92,9 @@ class Statistics:
     shape: tuple[int, int, int]
 
 
-def calibrate(network: fx.GraphModule, images: Iterable[npt.NDArray[np.float32]], progress: Progress | None = None) -> Statistics:
+def calibrate(
+    network: fx.GraphModule, images: Iterable[npt.NDArray[np.float32]], progress: Progress | None = None
+) -> Statistics:
     """Run the float network over `images` ([C, H, W] or [1, C, H, W], 0..1), one at a time, and gather its statistics.
 
     Raises:
@@ -126,8 +128,8 @@ class _Observer(fx.Interpreter):
         self.generator = torch.Generator().manual_seed(0)
 
     @torch.no_grad()
-    def run(self, *args: Any) -> Any:
-        return super().run(*args)
+    def run(self, *args: Any, **more: Any) -> Any:
+        return super().run(*args, **more)
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)

@@ -5,7 +5,7 @@ convolution whose accumulators are proved below 2**24 (else it is computed in fl
 """
 
 import operator
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -42,7 +42,9 @@ class Convolution:
         total = int((largest + np.abs(q.bias.astype(np.int64))).max(initial=0))
         product = total * int(constants.multiplier.max(initial=1))
         if product >= EXACT64:
-            raise HlsgenError(f"the accumulator of {name} may reach {total}, beyond what can be computed exactly; recalibrate")
+            raise HlsgenError(
+                f"the accumulator of {name} may reach {total}, beyond what can be computed exactly; recalibrate"
+            )
         self.accumulate = torch.float32 if int(largest.max(initial=0)) < EXACT32 else torch.float64
         self.finish = torch.float32 if product < EXACT32 else torch.float64
         self.zero_point = x.zero_point
@@ -137,7 +139,7 @@ def _operation(network: fx.GraphModule, node: fx.Node, spec: QuantSpec) -> Opera
         activation = activation_kind(module)
         return Table(*activation, spec, inputs[0], out) if activation is not None else module
     if node.target is torch.add:
-        a, b = (spec.tensors[source.name] for source in node.args)
+        a, b = (spec.tensors[cast(fx.Node, source).name] for source in node.args)
         return Add(spec, a, b, out)
     assert node.target in (torch.cat, torch.split, operator.getitem)
     return node.target

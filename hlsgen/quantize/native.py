@@ -55,7 +55,9 @@ def _conv(conv: nn.Conv2d, x: TensorQ) -> ConvQ:
     bias = torch.zeros(len(weight)) if conv.bias is None else conv.bias.detach()
     largest = weight.abs().flatten(1).amax(1)
     scales = torch.clamp(largest / 127.5, min=torch.finfo(torch.float32).eps)  # PerChannelMinMaxObserver's
-    scales = torch.maximum(scales, (bias.abs() / (LARGEST_BIAS * x.scale)).float()).double()  # the int32 bias must hold it
+    scales = torch.maximum(
+        scales, (bias.abs() / (LARGEST_BIAS * x.scale)).float()
+    ).double()  # the int32 bias must hold it
     zeros = torch.zeros(len(weight), dtype=torch.int64)
     q = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
     qb = torch.quantize_per_channel(bias, q.q_per_channel_scales() * x.scale, zeros, 0, torch.qint32)
@@ -110,8 +112,8 @@ class _Capture(fx.Interpreter):
         self.kept: dict[str, Any] = {}
 
     @torch.no_grad()
-    def run(self, *args: Any) -> Any:
-        return super().run(*args)
+    def run(self, *args: Any, **more: Any) -> Any:
+        return super().run(*args, **more)
 
     def run_node(self, n: fx.Node) -> Any:
         self.kept[n.name] = super().run_node(n)
@@ -121,7 +123,9 @@ class _Capture(fx.Interpreter):
 @contextmanager
 def _qnnpack() -> Iterator[None]:
     if "qnnpack" not in torch.backends.quantized.supported_engines:
-        raise HlsgenError("scheme native expects a PyTorch with the qnnpack engine, this one has none; use --scheme affine")
+        raise HlsgenError(
+            "scheme native expects a PyTorch with the qnnpack engine, this one has none; use --scheme affine"
+        )
     before = torch.backends.quantized.engine
     torch.backends.quantized.engine = "qnnpack"
     try:
@@ -133,24 +137,28 @@ def _qnnpack() -> Iterator[None]:
 
 
 def _convert(network: fx.GraphModule, spec: QuantSpec) -> fx.GraphModule:
-    from torch.ao.quantization import FixedQParamsObserver, PerChannelMinMaxObserver, PlaceholderObserver, QConfig, QConfigMapping
+    from torch.ao import quantization as ao
+    from torch.ao.quantization import PerChannelMinMaxObserver, PlaceholderObserver, QConfigMapping
     from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
+
+    make_qconfig: Any = ao.QConfig  # untyped in torch
+    make_observer: Any = ao.FixedQParamsObserver
 
     class Scales(PerChannelMinMaxObserver):
         def __init__(self, scales: Floats) -> None:
             super().__init__(dtype=torch.qint8, qscheme=torch.per_channel_symmetric)
             self.scales = torch.from_numpy(scales)
 
-        def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        def calculate_qparams(self, **kwargs: Any) -> tuple[Tensor, Tensor]:
             return self.scales, torch.zeros(len(self.scales), dtype=torch.int64)
 
     activation = PlaceholderObserver.with_args(dtype=torch.quint8)
-    mapping = QConfigMapping().set_global(QConfig(activation, PerChannelMinMaxObserver))
+    mapping = QConfigMapping().set_global(make_qconfig(activation, PerChannelMinMaxObserver))
     fused = fused_relus(network)
     for node in network.graph.nodes:
         module = module_of(network, node)
         if isinstance(module, nn.Conv2d):
-            qconfig = QConfig(activation, partial(Scales, spec.convs[node.name].weight_scale))
+            qconfig = make_qconfig(activation, partial(Scales, spec.convs[node.name].weight_scale))
             mapping.set_module_name(str(node.target), qconfig)
             if node.name in fused:
                 mapping.set_module_name(str(next(iter(node.users)).target), qconfig)
@@ -162,7 +170,7 @@ def _convert(network: fx.GraphModule, spec: QuantSpec) -> fx.GraphModule:
     for node in prepared.graph.nodes:
         if node.op == "call_module" and str(node.target).startswith("activation_post_process"):
             q = spec.tensors[owners[node.args[0].name]]
-            fixed = FixedQParamsObserver(q.scale, q.zero_point + UNSIGNED, dtype=torch.quint8, quant_min=0, quant_max=255)
+            fixed = make_observer(q.scale, q.zero_point + UNSIGNED, dtype=torch.quint8, quant_min=0, quant_max=255)
             prepared.add_submodule(str(node.target), fixed)
     return convert_fx(prepared)
 
@@ -176,7 +184,9 @@ def _owners(network: fx.GraphModule, prepared: fx.GraphModule) -> dict[str, str]
 def _values(network: fx.GraphModule, converted: fx.GraphModule) -> dict[str, str]:
     """By the float network's node (without the placeholder): the converted graph's that holds its value."""
     skip = (torch.quantize_per_tensor, "dequantize")
-    matched = _matched(network, converted, [n for n in converted.graph.nodes if n.op != "get_attr" and n.target not in skip])
+    matched = _matched(
+        network, converted, [n for n in converted.graph.nodes if n.op != "get_attr" and n.target not in skip]
+    )
     held = {ours: theirs for theirs, ours in matched.items()}
     for node, relu in fused_relus(network).items():
         held.setdefault(relu, held[node])
@@ -224,7 +234,11 @@ def _check(network: fx.GraphModule, spec: QuantSpec, converted: fx.GraphModule, 
             )
             if not same:
                 raise HlsgenError(f"PyTorch quantized {node.name} with other scales than asked; use --scheme affine")
-        elif module is not None and activation_kind(module) is not None and isinstance(module, type(_called(converted, nodes, values, node))):
+        elif (
+            module is not None
+            and activation_kind(module) is not None
+            and isinstance(module, type(_called(converted, nodes, values, node)))
+        ):
             source = nodes[values[node.name]].args[0]
             while isinstance(source, fx.Node) and source.target in (torch.split, operator.getitem):
                 source = source.args[0]
@@ -235,5 +249,7 @@ def _check(network: fx.GraphModule, spec: QuantSpec, converted: fx.GraphModule, 
                 )
 
 
-def _called(converted: fx.GraphModule, nodes: Mapping[str, fx.Node], values: Mapping[str, str], node: fx.Node) -> nn.Module | None:
+def _called(
+    converted: fx.GraphModule, nodes: Mapping[str, fx.Node], values: Mapping[str, str], node: fx.Node
+) -> nn.Module | None:
     return module_of(converted, nodes[values[node.name]])

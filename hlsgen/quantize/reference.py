@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +41,9 @@ class Reference(nn.Module):
         self._outputs = [spec.tensors[n.name] for n in outputs(network)]
 
     @classmethod
-    def from_spec(cls, network: fx.GraphModule, spec: QuantSpec, shape: tuple[int, int, int] = (3, 640, 640)) -> "Reference":
+    def from_spec(
+        cls, network: fx.GraphModule, spec: QuantSpec, shape: tuple[int, int, int] = (3, 640, 640)
+    ) -> "Reference":
         """The reference of a network with known scales.
 
         Raises:
@@ -57,7 +60,7 @@ class Reference(nn.Module):
         return tuple((r - q.zero_point) * q.scale for r, q in zip(results, self._outputs, strict=True))
 
     @torch.inference_mode()
-    def tensors(self, image: Image) -> dict[str, npt.NDArray[np.int8] | npt.NDArray[np.int16]]:
+    def tensors(self, image: Image) -> dict[str, npt.NDArray[Any]]:
         """Every tensor's integers by node name (the image's too), [C, H, W]: int8, or int16 where wider than 8 bits."""
         held = self._machine.run(_batch(image))
         return {
@@ -82,7 +85,9 @@ class Reference(nn.Module):
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise HlsgenError(f"{folder}: cannot be made ({error.strerror or error}); choose another output folder") from error
+            raise HlsgenError(
+                f"{folder}: cannot be made ({error.strerror or error}); choose another output folder"
+            ) from error
         write_fp32(self.network, self.shape, folder / "network.onnx", "network")
         write_spec(self.spec, folder)
 
@@ -142,7 +147,9 @@ def _check_spec(network: fx.GraphModule, spec: QuantSpec) -> None:
     for name, root in share.items():
         for wanted in (name, root):
             if wanted not in spec.tensors:
-                raise HlsgenError(f"the quantized network has no scale for {wanted}; quantize the float network instead")
+                raise HlsgenError(
+                    f"the quantized network has no scale for {wanted}; quantize the float network instead"
+                )
         if spec.tensors[name] != spec.tensors[root]:
             raise HlsgenError(
                 f"{name} and {root} meet in one tensor and need one scale, got {_text(spec.tensors[name])} and "
@@ -184,7 +191,9 @@ def choose(network: fx.GraphModule, statistics: Statistics, scheme: Scheme, pre_
         module = module_of(network, node)
         if isinstance(module, nn.Conv2d):
             x = tensors[node.all_input_nodes[0].name]
-            convs[node.name] = quantize_weights(node.name, module, x, tensors[node.name], statistics.inputs[node.name], scheme)
+            convs[node.name] = quantize_weights(
+                node.name, module, x, tensors[node.name], statistics.inputs[node.name], scheme
+            )
     return QuantSpec(scheme, tensors, convs)
 
 

@@ -28,7 +28,11 @@ def pre_activation_scale(seen: Histogram, bits: int, function: Function, scheme:
         return TensorQ(EMPTY, 0, bits)
     largest = max(seen.maximum, -seen.minimum)
     step = largest / (1 << (bits - 1))
-    scales = _powers(seen, bits) if scheme == "fixed" else [float(np.float32(step * 2.0 ** (-k / 4))) for k in range(4 * POWERS)]
+    scales = (
+        _powers(seen, bits)
+        if scheme == "fixed"
+        else [float(np.float32(step * 2.0 ** (-k / 4))) for k in range(4 * POWERS)]
+    )
     return _best(seen, (TensorQ(s, 0, bits) for s in scales), function)
 
 

@@ -25,7 +25,9 @@ def write_spec(spec: QuantSpec, folder: Path) -> None:
         (folder / "spec.json").write_text(text + "\n", encoding="utf-8")
         np.savez(folder / "spec.npz", **arrays)
     except OSError as error:
-        raise HlsgenError(f"{folder}: cannot be written ({error.strerror or error}); choose another output folder") from error
+        raise HlsgenError(
+            f"{folder}: cannot be written ({error.strerror or error}); choose another output folder"
+        ) from error
 
 
 def read_spec(folder: Path) -> QuantSpec:
@@ -39,7 +41,8 @@ def read_spec(folder: Path) -> QuantSpec:
         if held["scheme"] not in SCHEMES:
             raise ValueError(f"scheme {held['scheme']!r}")
         tensors = {
-            str(name): TensorQ(float(q["scale"]), int(q["zero_point"]), int(q["bits"])) for name, q in held["tensors"].items()
+            str(name): TensorQ(float(q["scale"]), int(q["zero_point"]), int(q["bits"]))
+            for name, q in held["tensors"].items()
         }
         with np.load(folder / "spec.npz", allow_pickle=False) as arrays:
             convs = {}

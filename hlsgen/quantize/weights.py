@@ -1,7 +1,6 @@
 """A convolution's integers: int8 weights with a scale a channel, int32 bias."""
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -63,7 +62,9 @@ def _bounds(bias: Floats, x: TensorQ, out: TensorQ, scheme: Scheme) -> tuple[Flo
     fits_bias = np.abs(bias) / (LARGEST_BIAS * x.scale)
     if scheme == "fixed":
         return np.maximum(fits_bias, out.scale / x.scale * 2.0**-LARGEST_SHIFT), np.full_like(bias, out.scale / x.scale)
-    return np.maximum(fits_bias, out.scale / x.scale * 2.0**-LARGEST_SHIFT), np.full_like(bias, out.scale / x.scale * LARGEST_RATIO)
+    return np.maximum(fits_bias, out.scale / x.scale * 2.0**-LARGEST_SHIFT), np.full_like(
+        bias, out.scale / x.scale * LARGEST_RATIO
+    )
 
 
 def _limited(scale: Floats, lowest: Floats, highest: Floats, scheme: Scheme) -> torch.Tensor:

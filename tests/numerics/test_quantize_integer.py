@@ -83,9 +83,7 @@ def test_any_scales(
         x = TensorQ(float(np.float32(1 / 255)), int(rng.integers(-128, 128)))
         pre, out = TensorQ(rng.uniform(1e-3, 1), 0, bits), TensorQ(rng.uniform(1e-2, 1), int(rng.integers(-128, 128)))
         scale = rng.uniform(1e-5, 1, outputs)
-    spec = QuantSpec(
-        scheme, {"image": x, "conv": pre, "activation": out}, {"conv": ConvQ(weight, scale, bias)}
-    )
+    spec = QuantSpec(scheme, {"image": x, "conv": pre, "activation": out}, {"conv": ConvQ(weight, scale, bias)})
     same(Reference.from_spec(network, spec), rng.random((inputs, 7, 6), dtype=np.float32))
 
 
@@ -106,7 +104,9 @@ def test_accumulators_beyond_float32(scheme: Scheme) -> None:
 def test_native_saturates_as_its_kernels_do() -> None:
     images = photographs(2)
     reference = quantize(mixed(), images, "native")
-    tensors = {n: dataclasses.replace(q, scale=float(np.float32(q.scale / 16))) for n, q in reference.spec.tensors.items()}
+    tensors = {
+        n: dataclasses.replace(q, scale=float(np.float32(q.scale / 16))) for n, q in reference.spec.tensors.items()
+    }
     from hlsgen.quantize.native import native_spec
 
     same(Reference.from_spec(reference.network, native_spec(reference.network, tensors)), images[0])

@@ -1,0 +1,164 @@
+"""`hlsgen estimate`: how fast and how big, before anything is built."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from hlsgen.quantize.spec import SCHEMES, Scheme
+
+
+@click.command()
+@click.argument("model")
+@click.option("--part", "--board", "part", required=True, help="FPGA part or board (hlsgen targets lists them).")
+@click.option("--clock", type=float, help="Clock in MHz  [default: the part's]")
+@click.option("--tm", type=int, help="Output channels a cycle.")
+@click.option("--tn", type=int, help="Input channels a cycle; divides TM.")
+@click.option("--tp", type=int, help="Pixels a cycle.")
+@click.option("--lanes", type=int, help="Elements the epilogue makes in a cycle.")
+@click.option("--cores", type=int, help="Engines, each on its own image.")
+@click.option(
+    "--objective",
+    type=click.Choice(["throughput", "latency"]),
+    default="throughput",
+    show_default=True,
+    help="What to make best.",
+)
+@click.option("--imgsz", help="Image size, 640 or 416x640 (HxW)  [default: the model's own]")
+@click.option("--weights", help="Checkpoint file, 'demo' or 'random' (cost needs no trained weights).")
+@click.option("--scheme", type=click.Choice(SCHEMES), default="fixed", show_default=True, help="Quantization scheme.")
+@click.option("--simulate", "simulated", is_flag=True, help="Run the cycle simulation too, beside the formulas.")
+@click.option("--json", "as_json", is_flag=True, help="Print facts as JSON on stdout, nothing else.")
+def estimate(model: str, as_json: bool, **options: Any) -> int:
+    """Estimate MODEL on a part: frames a second, resources, and what binds each layer. Builds nothing."""
+    facts = estimate_model(model, **options)
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+        return 0
+    _print(facts)
+    return 0
+
+
+def estimate_model(
+    model: str,
+    part: str,
+    clock: float | None = None,
+    tm: int | None = None,
+    tn: int | None = None,
+    tp: int | None = None,
+    lanes: int | None = None,
+    cores: int | None = None,
+    objective: Any = "throughput",
+    imgsz: str | None = None,
+    weights: str | None = None,
+    scheme: Scheme = "fixed",
+    simulated: bool = False,
+) -> dict[str, Any]:
+    """Facts of `hlsgen estimate`: those of `hlsgen.cost.estimate.estimate` and model, part, weights, verdict, seconds.
+
+    Raises:
+        HlsgenError: an unknown model or part, an illegal override, clock or size.
+    """
+    from hlsgen import targets
+    from hlsgen.cli import ImageSize
+    from hlsgen.cost.assumed import assumed_graph
+    from hlsgen.cost.fit import check_fit
+    from hlsgen.cost.schedule import Overrides, schedule
+    from hlsgen.cost.simulate import simulate
+    from hlsgen.errors import HlsgenError
+    from hlsgen.models import load
+
+    began = time.perf_counter()
+    target, overrides = targets.find(part), Overrides(tm, tn, tp, lanes, cores)
+    size = None if imgsz is None else ImageSize().convert(imgsz, None, None)
+    loaded = load(model, weights or weights_at_hand(model), size)
+    graph = assumed_graph(loaded.network, loaded.shape, scheme)
+    design = schedule(graph, target, clock, overrides, objective)
+    try:
+        check_fit(design, graph, overrides)
+        verdict = f"fits {target.name}"
+    except HlsgenError as error:
+        verdict = str(error)
+    facts: dict[str, Any] = {
+        "model": loaded.name,
+        "weights": loaded.weights,
+        "imgsz": list(loaded.shape[1:]),
+        "part": target.name,
+        "vivado": target.vivado,
+        "scheme": scheme,
+        **design.estimate,
+        "verdict": verdict,
+    }
+    if simulated:
+        ran = simulate(design.program, design.way, design.cores, design.depths)
+        facts["simulation"] = {"cycles": ran.cycles, "formula_over_simulation": facts["cycles"] / ran.cycles}
+    return facts | {"seconds": time.perf_counter() - began}
+
+
+def weights_at_hand(model: str) -> str | None:
+    """Weights that need no download: the published ones where this machine has them, else the demo's, else random ones."""
+    from hlsgen.models.download import find_cached
+    from hlsgen.models.zoo import ALIASES, DEMO, DEMO_MODEL, RANDOM
+
+    if Path(model).suffix.lower() in (".pt", ".onnx"):
+        return None
+    name = ALIASES.get(model.lower(), model.lower())
+    if find_cached(f"{name}.pt") is not None:
+        return None
+    return DEMO if name == DEMO_MODEL else RANDOM
+
+
+def _print(facts: dict[str, Any]) -> None:
+    e, size = facts["engine"], "x".join(map(str, facts["imgsz"]))
+    bar = facts["error_bar"]
+    click.echo(
+        f"{facts['model']} at {size} on {facts['part']} at {facts['clock_mhz']:g} MHz, weights {facts['weights']}"
+    )
+    click.echo(
+        f"engine    {facts['cores']} x (TM {e['tm']} x TN {e['tn']} x TP {e['tp']}), {e['dsp_tn']} of TN in DSPs, port "
+        f"{8 * e['beat']} bits, {e['lanes']} lanes, patch {e['patch_depth']}, sums {e['acc_depth']}"
+    )
+    click.echo(
+        f"speed     {facts['fps']:.1f} images/s, {facts['latency_ms']:.2f} ms, {facts['gops']:.0f} GOPS, MACs busy "
+        f"{facts['mac_utilization']:.1%} (cycles to {bar['cycles']:.0%} of the simulation)"
+    )
+    if "simulation" in facts:
+        ran = facts["simulation"]
+        click.echo(f"simulated {ran['cycles']:,.0f} cycles; formulas / simulation {ran['formula_over_simulation']:.4f}")
+    roof, band = facts["roofline"], facts["bandwidth_gb_s"]
+    click.echo(
+        f"memory    {facts['ddr_bytes'] / 1e6:.1f} MB an image, {band['needed']:.2f} of {band['available']:.2f} GB/s; "
+        f"{roof['ops_per_byte']:.0f} ops a byte, {'memory' if roof['ops_per_byte'] < roof['ridge_ops_per_byte'] else 'compute'}"
+        f"-bound below {roof['peak_gops']:.0f} GOPS (ridge at {roof['ridge_ops_per_byte']:.0f})"
+    )
+    used = Table("resource", "used", "of", "share", "limit", box=None, pad_edge=False)
+    for name, r in facts["resources"].items():
+        used.add_row(name.upper(), f"{r['used']:,}", f"{r['available']:,}", f"{r['share']:.1%}", f"{r['limit']:.0%}")
+    layers = Table(box=None, pad_edge=False)
+    for heading in ("layer", "kernel", "channels", "size", "tile"):
+        layers.add_column(heading, no_wrap=True)
+    for heading in ("cycles", "busy", "MB", "binds"):
+        layers.add_column(heading, justify="right", no_wrap=True)
+    for row in facts["layers"]:
+        layers.add_row(
+            row["name"],
+            "x".join(map(str, row["kernel"])),
+            " > ".join(map(str, row["channels"])),
+            "x".join(map(str, row["size"])),
+            "x".join(map(str, row["tile"])),
+            f"{row['cycles']:,}",
+            f"{row['mac_utilization']:.0%}",
+            f"{row['ddr_bytes'] / 1e6:.2f}",
+            row["binds"],
+        )
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    with console.capture() as capture:
+        console.print(used)
+        console.print(layers)
+    click.echo(capture.get(), nl=False)
+    click.secho(f"verdict   {facts['verdict']} (resources to {bar['resources']:.0%})", bold=True)
