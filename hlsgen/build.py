@@ -239,15 +239,17 @@ def passes(b: Build) -> Facts:
 
 
 def lower(b: Build) -> Facts:
-    """ModelGraph to Program: machine ops on tiles, for an engine that fits the part."""
-    from hlsgen.program import store
+    """ModelGraph to Program: machine ops on tiles, for an engine that fits the part; the golden model proves it."""
+    from hlsgen.program import golden, store
     from hlsgen.program.lower import lower
     from hlsgen.program.ops import EngineConfig
 
     engine = EngineConfig()
     b.program = lower(b.graph, engine)
     store.save(b.program, b.at("lower"))
-    return {"ops": len(b.program.ops), "arch": "engine", "engine": asdict(engine)}
+    image = b.tensors[b.program.tensors[b.program.inputs[0]].reference]
+    compared = golden.check(b.program, image, b.tensors)
+    return {"ops": len(b.program.ops), "arch": "engine", "engine": asdict(engine), "golden_integers": compared}
 
 
 def render(b: Build) -> Facts:
@@ -479,7 +481,9 @@ def _headline(stage: str, said: Facts) -> str:
     if stage in ("import", "passes"):
         return f"{said['layers']} layers"
     if stage == "lower":
-        return f"{said['ops']} machine ops"
+        return (
+            f"{said['ops']} machine ops; the golden model equals the reference in {said['golden_integers']:,} integers"
+        )
     if stage == "csim":
         return f"{said['mismatches']:,} of {said['elements']:,} integers differ"
     return ""

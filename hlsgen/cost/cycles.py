@@ -78,7 +78,7 @@ def op_cycles(
         for name in ("total", "compute", "load", "weights", "residual", "epilogue", "store", "bytes")
     }
     first = {
-        name: tiles[name][0] for name in ("first_load", "until_full")
+        name: tiles[name][0] for name in ("first_load", "until_sums", "mac", "sums")
     }  # class 0: the full tile; the last: the corner
     parameters = parameter_beats(engine, shape)
     # The first step only fills; on the parameters' port the weights come behind table and channel parameters.
@@ -89,10 +89,12 @@ def op_cycles(
         filled = np.maximum(filled, weighed)
     started = filled + STEP_OVERHEAD
     ready = OP_START + way.burst + unpack_cycles(engine, shape)
-    # Until the epilogue is ready, the MAC array gets as far as the sums' stream lets it.
-    held = np.maximum(0, ready - (started + first["until_full"]))
-    drain = tiles["drain"][-1] + EPILOGUE_DEPTH + way.write_latency + OP_STOP
-    total = np.maximum(started + held + sums["total"] + drain, ready + sums["epilogue"] + drain)
+    # Until the epilogue is ready, the MAC array goes on for as many tiles as the sums' stream holds.
+    ahead = np.floor(depths.sums / first["sums"])
+    held = np.maximum(0, ready - (started + first["until_sums"] + ahead * first["mac"]))
+    held *= ahead < counts.sum(axis=0)
+    end = EPILOGUE_DEPTH + way.write_latency + OP_STOP
+    total = np.maximum(started + held + sums["total"] + tiles["drain"][-1], ready + sums["epilogue"]) + end
     data = sums["bytes"] + parameters * engine.beat
     memory = data / way.bytes_a_cycle
     return OpCycles(
@@ -115,8 +117,8 @@ def one_tile(engine: EngineConfig, shape: OpShape, way: Link, depths: Depths, ti
 
 @dataclass(frozen=True)
 class _Tile:
-    """Cycles of one tile (arrays over the candidates); first_load: until the first patch is there; until_full: from the
-    first step's start until the sums' stream is full; drain: from the last sum to the last element stored."""
+    """Cycles of one tile (arrays over the candidates). first_load: until the first patch is there; mac: of the MAC process;
+    until_sums: of it until it gives sums away; sums: how many; drain: from the last sum to the last element."""
 
     total: Floats
     compute: Floats
@@ -127,7 +129,9 @@ class _Tile:
     store: Floats
     bytes: Floats
     first_load: Floats
-    until_full: Floats
+    mac: Floats
+    until_sums: Floats
+    sums: Ints
     drain: Floats
 
     def by_class(self, classes: int) -> dict[str, Floats]:
@@ -211,6 +215,8 @@ def _tile(
         store=blocks * store_block,
         bytes=data,
         first_load=first_load,
-        until_full=mac - last_passes * pass_cycles + block_period,
+        mac=mac,
+        until_sums=mac - last_passes * pass_cycles + block_period,
+        sums=groups * blocks,
         drain=backlog * pace,
     )

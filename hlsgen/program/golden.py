@@ -1,10 +1,11 @@
 """The golden model: docs/arithmetic.md in numpy, op by op on the Program, independent of PyTorch and of the C++."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 
+from hlsgen.errors import HlsgenError
 from hlsgen.program.arithmetic import Ints, add, requantize
 from hlsgen.program.ops import Op, Program, Source, fold_pixels
 
@@ -25,6 +26,28 @@ def steps(program: Program, image: Map) -> Iterator[tuple[str, Map]]:
     for op in program.ops:
         tensors[op.out] = execute(op, program, tensors.__getitem__)
         yield op.out, tensors[op.out]
+
+
+def check(program: Program, image: Map, expected: Mapping[str, Map]) -> int:
+    """Hold the golden model to `expected` ([C, H, W] by reference name), op by op; the number of integers compared.
+
+    Raises:
+        HlsgenError: naming the first op, index, expected and got. A bug in the lowering: nothing that a user did.
+    """
+    compared = 0
+    for name, values in steps(program, image):
+        if name in program.inputs:
+            continue
+        wanted = expected[program.tensors[name].reference]
+        wrong = np.argwhere(values != wanted)
+        if len(wrong):
+            at = tuple(int(v) for v in wrong[0])
+            raise HlsgenError(
+                f"the golden model differs from the reference first at {name}{list(at)}: expected {wanted[at]}, got {values[at]} "
+                f"({len(wrong)} of {values.size} differ); please report this network"
+            )
+        compared += values.size
+    return compared
 
 
 def execute(op: Op, program: Program, value: Callable[[str], Map]) -> Map:

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -165,9 +164,7 @@ def test_a_narrow_memory_binds() -> None:
     slow = Link(bytes_a_cycle=0.1)
     cost = one_tile(engine, shape, slow, stream_depths(engine), Tile(20, 20, 2))
     assert cost.binding() == "memory"
-    assert float(cost.total[0]) == pytest.approx(float(cost.ddr_bytes[0]) / 0.1, rel=0.02)
-    assert np.isclose(
-        simulate_ops(engine, (shape,), (Tile(20, 20, 2),), slow, stream_depths(engine)).cycles,
-        float(cost.total[0]),
-        rtol=0.05,
-    )
+    assert float(cost.total[0]) >= float(cost.ddr_bytes[0]) / 0.1
+    ran = simulate_ops(engine, (shape,), (Tile(20, 20, 2),), slow, stream_depths(engine))
+    assert float(cost.total[0]) == pytest.approx(ran.cycles, rel=0.15)  # one tile: all start and drain
+    assert ran.memory_use > 0.9

@@ -17,12 +17,12 @@ from tests.numerics.test_engine import prove, random_program
 
 CPP = Path(__file__).parent / "cpp"
 ARRAYS = (
-    Array(8, 16, 2, 16),
-    Array(8, 16, 2, 13),
-    Array(8, 8, 2, 0),
-    Array(8, 8, 3, 8),
-    Array(8, 8, 3, 5, port=27),
-    Array(2, 32, 4, 31),
+    Array(4, 16, 2, 16),
+    Array(4, 16, 2, 13),
+    Array(4, 8, 2, 0),
+    Array(4, 8, 3, 8),
+    Array(4, 8, 3, 5, port=27),
+    Array(1, 32, 4, 31),
     Array(2, 16, 2, 16, port=27),
     Array(2, 4, 1, 1),
 )

@@ -1,5 +1,6 @@
 """The Program's parts: layouts, views, groups, folding, storage."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hlsgen.errors import HlsgenError
-from hlsgen.program import store
+from hlsgen.program import golden, store
 from hlsgen.program.encode import encode, op_groups
 from hlsgen.program.groups import BlockGroups, block_groups
 from hlsgen.program.lower import fold_weights, fold_window
@@ -163,3 +164,16 @@ def test_the_weights_stream_is_as_long_as_the_passes() -> None:
                 expected += passes * engine.tm * engine.tn
             assert op_groups(op, program).inputs == fields["in_blocks"]
         assert expected == len(encoded.weights)
+
+
+def test_the_golden_model_names_the_first_difference() -> None:
+    program = random_program(4, "affine", ENGINES[0])
+    image = np.random.default_rng(0).integers(-128, 128, program.image).astype(np.int8)
+    tensors = golden.run(program, image)
+    expected = {program.tensors[name].reference: values.copy() for name, values in tensors.items()}
+    assert golden.check(program, image, expected) == sum(tensors[op.out].size for op in program.ops)
+    out = program.ops[1].out
+    expected[program.tensors[out].reference][-1, -1, -1] ^= 1
+    at = [n - 1 for n in tensors[out].shape]
+    with pytest.raises(HlsgenError, match=re.escape(f"first at {out}{at}")):
+        golden.check(program, image, expected)
