@@ -93,8 +93,9 @@ def op_cycles(
     ahead = np.floor(depths.sums / first["sums"])
     held = np.maximum(0, ready - (started + first["until_sums"] + ahead * first["mac"]))
     held *= ahead < counts.sum(axis=0)
+    steady = sums["total"] - tiles["saved"][-1]
     end = EPILOGUE_DEPTH + way.write_latency + OP_STOP
-    total = np.maximum(started + held + sums["total"] + tiles["drain"][-1], ready + sums["epilogue"]) + end
+    total = np.maximum(started + held + steady + tiles["drain"][-1], ready + sums["epilogue"]) + end
     data = sums["bytes"] + parameters * engine.beat
     memory = data / way.bytes_a_cycle
     return OpCycles(
@@ -118,7 +119,8 @@ def one_tile(engine: EngineConfig, shape: OpShape, way: Link, depths: Depths, ti
 @dataclass(frozen=True)
 class _Tile:
     """Cycles of one tile (arrays over the candidates). first_load: until the first patch is there; mac: of the MAC process;
-    until_sums: of it until it gives sums away; sums: how many; drain: from the last sum to the last element."""
+    until_sums: of it until it gives sums away; sums: how many; drain: from the last sum to the last element;
+    saved: of the op's last tile, whose last step fills no other patch."""
 
     total: Floats
     compute: Floats
@@ -133,6 +135,7 @@ class _Tile:
     until_sums: Floats
     sums: Ints
     drain: Floats
+    saved: Floats
 
     def by_class(self, classes: int) -> dict[str, Floats]:
         """Each array as [classes, n]."""
@@ -162,7 +165,7 @@ def _tile(
     load = np.zeros(len(rows))
     beats_in = np.zeros(len(rows))
     total_blocks = sum(n for n, _ in shape.sources)
-    first_load = np.zeros(len(rows))
+    first_load, no_fill = np.zeros(len(rows)), np.zeros(len(rows))
     in_rows, in_cols = np.minimum(patch_rows, shape.size_in[0]), np.minimum(patch_cols, shape.size_in[1])
     for source_blocks, upsample in shape.sources:
         share = source_blocks / total_blocks
@@ -180,7 +183,9 @@ def _tile(
             ahead = np.minimum(np.minimum(depths.input, beats), (alone - fill) / way.beat_cycles)
             rest = 1 - ahead / beats
             late = rest * beats * way.beat_cycles + np.floor(rest * bursts) * way.burst - fill
-            mac += share * count * np.maximum(alone + np.maximum(0, late), reading)
+            step = np.maximum(alone + np.maximum(0, late), reading)
+            mac += share * count * step
+        no_fill = np.maximum(no_fill, step - computing - STEP_OVERHEAD)
 
     # The epilogue, the residual operand and the store, a block at a time.
     whole_out = cols == shape.size_out[1]
@@ -205,8 +210,11 @@ def _tile(
     data = (beats_in + weights / way.beat_cycles + blocks * out_beats * (1 + shape.residual)) * engine.beat
     total = np.maximum(mac + stall, blocks * behind)
     compute = (inputs - 1) * passes * length + last_passes * length
+    until_sums = mac - last_passes * pass_cycles + block_period
+    # Where the epilogue binds, the op takes its time from the first sums on; else it drains what waits at the end.
+    drain = np.where(blocks * behind > mac + stall, np.minimum(until_sums, backlog * pace), backlog * pace)
     return _Tile(
-        total=np.maximum(total, data / way.bytes_a_cycle),
+        total=total,
         compute=compute.astype(float),
         load=load,
         weights=weights,
@@ -216,7 +224,8 @@ def _tile(
         bytes=data,
         first_load=first_load,
         mac=mac,
-        until_sums=mac - last_passes * pass_cycles + block_period,
+        until_sums=until_sums,
         sums=groups * blocks,
-        drain=backlog * pace,
+        drain=drain,
+        saved=np.maximum(0, total - np.maximum(mac - no_fill + stall, blocks * behind)),
     )

@@ -18,7 +18,7 @@ from hlsgen.quantize.scales import activation_scale, pre_activation_scale
 from hlsgen.quantize.spec import SCHEMES, ConvQ, QuantSpec, Scheme, TensorQ
 from hlsgen.quantize.store import read_spec, write_spec
 from hlsgen.quantize.structure import activations_fed, module_of, outputs, shared_scales
-from hlsgen.quantize.weights import quantize_weights
+from hlsgen.quantize.weights import largest_weight_scale, quantize_weights
 
 PRE_BITS = range(8, 17)
 Image = Tensor | npt.NDArray[np.float32]
@@ -177,12 +177,14 @@ def choose(network: fx.GraphModule, statistics: Statistics, scheme: Scheme, pre_
     for name, histogram in statistics.histograms.items():
         if name not in fused:
             groups.setdefault(share[name], Histogram()).merge(histogram)
-    chosen: dict[str, TensorQ] = {}
-    for name, histogram in groups.items():
-        if name in fed and scheme != "native":
-            chosen[name] = pre_activation_scale(histogram, pre_bits, _function(network, fed[name]), scheme)
-        else:
-            chosen[name] = activation_scale(histogram, scheme)
+    wide = {name for name in groups if name in fed and scheme != "native"}
+    chosen = {name: activation_scale(groups[name], scheme) for name in groups if name not in wide}
+    for node in network.graph.nodes:
+        if node.name in wide:
+            x = chosen[share[node.all_input_nodes[0].name]]
+            finest = x.scale * largest_weight_scale(module_of(network, node), scheme)
+            function = _function(network, fed[node.name])
+            chosen[node.name] = pre_activation_scale(groups[node.name], pre_bits, function, scheme, finest)
     tensors = {name: chosen[share[fused.get(name, name)]] for name in share}
     if scheme == "native":
         return native_spec(network, tensors)

@@ -22,14 +22,19 @@ def activation_scale(seen: Histogram, scheme: Scheme) -> TensorQ:
     return _best(seen, _ranges(seen))
 
 
-def pre_activation_scale(seen: Histogram, bits: int, function: Function, scheme: Scheme) -> TensorQ:
-    """A table input's quantization: symmetric, `bits` wide, the one that costs the activation's output least."""
+def pre_activation_scale(
+    seen: Histogram, bits: int, function: Function, scheme: Scheme, finest: float = 0.0
+) -> TensorQ:
+    """A table input's quantization: symmetric, `bits` wide, the one that costs the activation's output least.
+
+    finest: the scale of the sums; in `fixed`, where requantization only shifts right, none below it is tried.
+    """
     if seen.maximum == seen.minimum:
         return TensorQ(EMPTY, 0, bits)
     largest = max(seen.maximum, -seen.minimum)
     step = largest / (1 << (bits - 1))
     scales = (
-        _powers(seen, bits)
+        [s for s in _powers(seen, bits) if s >= finest] or [finest]
         if scheme == "fixed"
         else [float(np.float32(step * 2.0 ** (-k / 4))) for k in range(4 * POWERS)]
     )

@@ -47,6 +47,13 @@ def quantize_weights(name: str, conv: nn.Conv2d, x: TensorQ, out: TensorQ, seen:
     )
 
 
+def largest_weight_scale(conv: nn.Module | None, scheme: Scheme) -> float:
+    """The coarsest scale that `quantize_weights` would choose for a channel if nothing held it."""
+    assert isinstance(conv, nn.Conv2d)
+    flat = conv.weight.detach().double().reshape(conv.weight.shape[0], -1)
+    return float(np.max(_candidates(flat, scheme)))
+
+
 def _candidates(flat: torch.Tensor, scheme: Scheme) -> list[Floats]:
     """Scales to try, each [O]."""
     largest = flat.abs().amax(-1).reshape(-1).numpy() / 127
