@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from hlsgen.cost.hardware import EPILOGUE_DEPTH, LOOP, OP_START, OP_STOP, STEP_OVERHEAD, Link
+from hlsgen.cost.hardware import EPILOGUE_DEPTH, LOOP, OP_START, OP_STOP, Link, step_overhead
 from hlsgen.cost.shape import OpShape
 from hlsgen.cost.streams import PARAMETER_BYTES, Depths
 from hlsgen.program.ops import EngineConfig, Tile
@@ -87,7 +87,7 @@ def op_cycles(
         waits = max(0, parameters - depths.parameters) * (engine.beat + LOOP)  # behind the epilogue's unpacking
         weighed = OP_START + parameters * way.beat_cycles + waits + 2 * way.burst + engine.tn * engine.tm / engine.beat
         filled = np.maximum(filled, weighed)
-    started = filled + STEP_OVERHEAD
+    started = filled + step_overhead(engine)
     ready = OP_START + way.burst + unpack_cycles(engine, shape)
     # Until the epilogue is ready, the MAC array goes on for as many tiles as the sums' stream holds.
     ahead = np.floor(depths.sums / first["sums"])
@@ -148,7 +148,7 @@ def _tile(
     tm, tn, tp = engine.tm, engine.tn, engine.tp
     block_beats, weight_beats = tm // engine.beat, tn * tm // engine.beat
     (kh, kw), (sh, sw), taps = shape.window.kernel, shape.window.stride, shape.taps
-    inputs = shape.groups.inputs
+    inputs, overhead = shape.groups.inputs, step_overhead(engine)
     pixels = rows * cols
     groups = -(-pixels // tp)
     length = np.maximum(groups, engine.pass_min)
@@ -178,14 +178,14 @@ def _tile(
         load += share * inputs * reading
         beats_in += share * inputs * beats
         for count, computing in steps:
-            alone = np.maximum(fill, computing) + STEP_OVERHEAD
+            alone = np.maximum(fill, computing) + overhead
             # Beats that wait in the stream when the fill begins; the rest must keep up with it or stall the array.
             ahead = np.minimum(np.minimum(depths.input, beats), (alone - fill) / way.beat_cycles)
             rest = 1 - ahead / beats
             late = rest * beats * way.beat_cycles + np.floor(rest * bursts) * way.burst - fill
             step = np.maximum(alone + np.maximum(0, late), reading)
             mac += share * count * step
-        no_fill = np.maximum(no_fill, step - computing - STEP_OVERHEAD)
+        no_fill = np.maximum(no_fill, step - computing - overhead)
 
     # The epilogue, the residual operand and the store, a block at a time.
     whole_out = cols == shape.size_out[1]

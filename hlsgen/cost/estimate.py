@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+from hlsgen.cost.array import PORTS
 from hlsgen.cost.budget import CEILINGS, overflows
 from hlsgen.cost.cycles import one_tile, parameter_beats
 from hlsgen.cost.hardware import Link, link
@@ -36,7 +37,7 @@ def estimate(program: Program, target: Target, clock_mhz: float, cores: int = 1)
     engine, way = program.engine, link(target, program.engine, clock_mhz, cores)
     layers = layer_facts(program, way)
     cycles = sum(layer["cycles"] for layer in layers)
-    known, depths = widths(program), program_depths(program)
+    known, depths = widths(program, PORTS[target.resources.dsp_kind]), program_depths(program)
     used = total_usage(engine, known, depths, cores, target.axi.ports)
     fps = cores * clock_mhz * 1e6 / cycles
     gops = 2 * program.macs() * fps / 1e9

@@ -6,6 +6,7 @@ Cycles are the engine's clock. The templates' loops decide the structural ones: 
 import math
 from dataclasses import dataclass
 
+from hlsgen.cost.array import latency
 from hlsgen.program.ops import EngineConfig
 from hlsgen.targets import Target
 
@@ -13,8 +14,7 @@ READ_LATENCY_NS = 270.0  # request to first beat; about 40 cycles at 150 MHz thr
 WRITE_LATENCY_NS = 200.0  # last beat to response; the store process waits for it after every burst
 LOOP = 3  # cycles to enter and leave a pipelined inner loop
 STEP_SETUP = 10  # mac: what a step works out before its loop: patch, addresses, lengths
-ARRAY_DEPTH = 14  # mac: iteration latency: memory 2, product 3, adder tree 4, accumulate 2, write 1, control 2
-STEP_OVERHEAD = STEP_SETUP + ARRAY_DEPTH
+LOOP_DEPTH = 8  # mac: its loop's iteration latency beside the array's: memory 2, accumulate 2, write 1, control 3
 EPILOGUE_DEPTH = 16  # epilogue: iteration latency: bias, shift, clamp, table, residual, write; once a block and tile
 MASTERS = 4  # AXI masters of a core: three read, one writes
 OP_START = 24  # DATAFLOW start, instruction read, first addresses
@@ -38,6 +38,11 @@ class Link:
     def burst(self) -> int:
         """Cycles of a read burst besides its beats."""
         return self.read_latency + LOOP
+
+
+def step_overhead(engine: EngineConfig) -> int:
+    """Cycles of a MAC step besides its loop's iterations: to set it up and to drain the array."""
+    return STEP_SETUP + LOOP_DEPTH + latency(engine)
 
 
 def link(target: Target, engine: EngineConfig, clock_mhz: float, cores: int) -> Link:

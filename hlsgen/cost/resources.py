@@ -3,20 +3,16 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
+from hlsgen.cost import array
 from hlsgen.cost.hardware import MASTERS
 from hlsgen.cost.memory import Memory, memory
 from hlsgen.cost.streams import Depths
 from hlsgen.program.ops import EngineConfig, Program
 from hlsgen.quantize.spec import Scheme
 
-# The MAC array. Measured with yosys 0.23 synth_xilinx -family xc7 unless another source is given.
-# PACKED: adder trees of a DSP's two products, the lower lane corrected by a count of its signs (12 terms: 651 LUT).
-PACKED_LUT = 54
-PACK_LUT = 8  # joining two weights to one 25-bit operand, once a pass
-LUT_PRODUCT = 71  # signed 8 x 8 multiplier in LUTs, Vivado at speed grade -1
-LUT_TERM = 18  # one more term in an adder tree
+# The MAC array's registers; its LUTs are hlsgen.cost.array's.
 PACKED_FF, PRODUCT_FF = 60, 34  # pipeline registers of a pair of packed products and its trees; of a product in LUTs
-# The epilogue, a lane.
+# The epilogue, a lane; measured with yosys 0.23 synth_xilinx -family xc7.
 REQUANT_LUT, REQUANT_FF = 197, 100  # bias, rounding shift, clamp, scheme fixed
 RESIDUAL_LUT, RESIDUAL_FF = 238, 97  # sum of two products, rounding shift, clamp
 RESIDUAL_DSP = 2  # the two products
@@ -37,7 +33,8 @@ OUTSTANDING, BURST = 16, 64  # engine.cpp: requests under way and beats of each;
 
 @dataclass(frozen=True)
 class Widths:
-    """Signed widths in bits that the network's own weights prove, the table's entries, and the network's extent."""
+    """Signed widths in bits that the network's own weights prove, the table's entries, the network's extent; port: of the part's
+    DSPs (`hlsgen.cost.array.PORTS`)."""
 
     scheme: Scheme
     acc: int
@@ -47,9 +44,10 @@ class Widths:
     ops: int
     pools: bool
     residuals: bool
+    port: int = 25
 
 
-def widths(program: Program) -> Widths:
+def widths(program: Program, port: int = 25) -> Widths:
     """As `hlsgen.program.encode` proves them."""
     import numpy as np
 
@@ -67,6 +65,7 @@ def widths(program: Program) -> Widths:
         len(program.ops),
         any(op.weights is None and op.window.kernel != (1, 1) for op in program.ops),
         any(op.addition is not None for op in program.ops),
+        port,
     )
 
 
@@ -108,10 +107,8 @@ def terms(engine: EngineConfig, w: Widths, d: Depths) -> dict[str, Usage]:
     residual_lut = RESIDUAL_LUT if w.residuals else 0
     pick = w.acc * (tp * tm // lanes) // 4  # a lane's sum out of the group
     return {
-        "products in DSPs": Usage(
-            lut=pairs * PACKED_LUT + engine.dsp_tn * tm // 2 * PACK_LUT, ff=pairs * PACKED_FF, dsp=pairs
-        ),
-        "products in LUTs": Usage(lut=in_luts * (LUT_PRODUCT + LUT_TERM), ff=in_luts * PRODUCT_FF),
+        "products in DSPs": Usage(lut=array.in_dsps(engine, w.port), ff=pairs * PACKED_FF, dsp=pairs),
+        "products in LUTs": Usage(lut=array.in_luts(engine), ff=in_luts * PRODUCT_FF),
         "weight registers": Usage(lut=tn * tm * 8 // 8, ff=2 * tn * tm * 8),
         "accumulators": Usage(lut=accumulate, ff=tp * tm * w.acc) + _memory(memory(engine.acc_depth, w.acc), tp * tm),
         "patch buffers": Usage(lut=select, ff=tp * tm * 8 * 2)

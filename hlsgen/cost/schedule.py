@@ -14,12 +14,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from hlsgen.cost.array import PORTS, PRODUCT_LUT
 from hlsgen.cost.budget import budget, overflows
 from hlsgen.cost.cycles import parameter_beats
 from hlsgen.cost.estimate import Facts, estimate
 from hlsgen.cost.hardware import Link, link
 from hlsgen.cost.program_shapes import op_shapes
-from hlsgen.cost.resources import LUT_PRODUCT, LUT_TERM, PACKED_LUT, Usage, Widths, total_usage, widths
+from hlsgen.cost.resources import Usage, Widths, total_usage, widths
 from hlsgen.cost.shape import OpShape
 from hlsgen.cost.streams import Depths, stream_depths
 from hlsgen.errors import HlsgenError
@@ -102,7 +103,7 @@ class Scheduler:
         key = engine.tm, min(engine.tn, 16)
         if key not in self._lowered:
             roomy = EngineConfig(tm=key[0], tn=key[1], patch_depth=PATCH_DEPTHS[0], acc_depth=ACC_DEPTHS[0])
-            self._lowered[key] = _Lowered.of(lower(self.graph, roomy))
+            self._lowered[key] = _Lowered.of(lower(self.graph, roomy), PORTS[self.target.resources.dsp_kind])
         return self._lowered[key]
 
     def depths(self, engine: EngineConfig) -> Depths:
@@ -222,7 +223,7 @@ class _Lowered:
     sizes: dict[str, npt.NDArray[np.float64]]
 
     @classmethod
-    def of(cls, program: Program) -> "_Lowered":
+    def of(cls, program: Program, port: int) -> "_Lowered":
         shapes, tm = op_shapes(program), program.engine.tm
         columns: dict[str, list[float]] = {
             "array": [s.groups.count * s.groups.outputs * s.taps * math.prod(s.size_out) for s in shapes],
@@ -238,7 +239,7 @@ class _Lowered:
         }
         sizes = {name: np.array(values, np.float64) for name, values in columns.items()}
         engine = replace(program.engine, beat=8, lanes=8)
-        return cls(program, shapes, widths(program), 8 * max(parameter_beats(engine, s) for s in shapes), sizes)
+        return cls(program, shapes, widths(program, port), 8 * max(parameter_beats(engine, s) for s in shapes), sizes)
 
     def floors(self, engine: EngineConfig) -> npt.NDArray[np.float64]:
         """Cycles [ops] that no tile can undercut: the array's with its blocks' padding, the epilogue's, the ports'."""
@@ -252,8 +253,7 @@ class _Lowered:
 def array_lut(engine: EngineConfig, target: Target) -> int:
     """The least LUTs of the array alone: as much of it in DSPs as the part has."""
     products = engine.tm * engine.tn * engine.tp
-    pairs = min(products // 2, target.resources.dsp)
-    return pairs * PACKED_LUT + (products - 2 * pairs) * (LUT_PRODUCT + LUT_TERM)
+    return max(0, products - 2 * target.resources.dsp) * PRODUCT_LUT
 
 
 def legal_engines(overrides: Overrides, target: Target) -> Iterator[EngineConfig]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hlsgen.cost.cycles import parameter_beats
 from hlsgen.cost.events import Get, Join, Move, Process, Put, Simulator, Stream
-from hlsgen.cost.hardware import EPILOGUE_DEPTH, LOOP, OP_START, OP_STOP, STEP_OVERHEAD, Link
+from hlsgen.cost.hardware import EPILOGUE_DEPTH, LOOP, OP_START, OP_STOP, Link, step_overhead
 from hlsgen.cost.program_shapes import op_shapes
 from hlsgen.cost.shape import OpShape
 from hlsgen.cost.streams import PARAMETER_BYTES, Depths, stream_depths
@@ -256,7 +256,7 @@ class _Op:
         groups_of = [g for g, *_ in self.walk() for _ in range(inputs)]
         loads_left = sum(self.passes(c, blocks) for _, c, _, _, _, _, blocks in steps) if convolves else 0
         for s in range(len(steps) + 1):
-            yield float(STEP_OVERHEAD)
+            yield float(step_overhead(self.engine))
             start = self.simulator.now
             fill_cycles = fill_beats = 0
             if s < len(steps):

@@ -61,11 +61,12 @@ class Reference(nn.Module):
 
     @torch.inference_mode()
     def tensors(self, image: Image) -> dict[str, npt.NDArray[Any]]:
-        """Every tensor's integers by node name (the image's too), [C, H, W]: int8, or int16 where wider than 8 bits."""
+        """Every tensor's integers by node name, in the network's order, [C, H, W]: int8, or int16 where wider than 8 bits."""
         held = self._machine.run(_batch(image))
+        order = [node.name for node in self.network.graph.nodes if node.name in held]
         return {
-            name: value[0].numpy().astype(np.int8 if self.spec.tensors[name].bits <= 8 else np.int16)
-            for name, value in held.items()
+            name: held[name][0].numpy().astype(np.int8 if self.spec.tensors[name].bits <= 8 else np.int16)
+            for name in order
         }
 
     @torch.inference_mode()

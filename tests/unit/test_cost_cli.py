@@ -15,7 +15,17 @@ def test_json_holds_the_documented_keys() -> None:
     )
     assert ran.exit_code == 0, ran.output
     facts = json.loads(ran.stdout)
-    for key in ("clock_mhz", "cycles", "latency_ms", "fps", "gops", "gops_per_dsp", "mac_utilization", "ddr_bytes", "fits"):
+    for key in (
+        "clock_mhz",
+        "cycles",
+        "latency_ms",
+        "fps",
+        "gops",
+        "gops_per_dsp",
+        "mac_utilization",
+        "ddr_bytes",
+        "fits",
+    ):
         assert key in facts
     assert set(facts["resources"]) == {"lut", "ff", "dsp", "bram36", "uram"}
     assert facts["resources"]["dsp"]["available"] == 220

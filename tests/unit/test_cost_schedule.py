@@ -190,3 +190,17 @@ def test_more_of_anything_costs_more() -> None:
 def test_dsp_tn_is_checked(bad: int) -> None:
     with pytest.raises(HlsgenError, match="dsp_tn expects 0 to TN = 16"):
         EngineConfig(dsp_tn=bad)
+
+
+@pytest.mark.parametrize("port", [25, 27])
+def test_the_array_is_the_one_that_was_counted(port: int) -> None:
+    """The same LUTs as benchmarks/area, which yosys's counts hold to account."""
+    from benchmarks.area.array import Array
+    from benchmarks.area.formula import luts, shift_registers
+    from hlsgen.cost import array
+
+    for tm, tn, tp in ((16, 16, 2), (16, 8, 4), (8, 8, 3), (32, 16, 1), (32, 32, 6)):
+        for dsp_tn in range(0, tn + 1):
+            engine = EngineConfig(tm=tm, tn=tn, tp=tp, dsp_tn=dsp_tn)
+            counted = Array(tm, tn, tp, dsp_tn, port)
+            assert array.in_dsps(engine, port) + array.in_luts(engine) == luts(counted) + shift_registers(counted)

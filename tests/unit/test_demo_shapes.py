@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from hlsgen.models.demo import WEIGHTS, shapes
+from hlsgen.models.demo.train import augment
 
 
 @pytest.mark.parametrize("size", [32, 100, 256, 640])
@@ -111,6 +112,24 @@ def test_write_dataset(tmp_path: Path) -> None:
         shapes.write_dataset(tmp_path / "set", 2, 96, seed=9)
     with pytest.raises(ValueError, match="at least 1: got 0"):
         shapes.write_dataset(tmp_path / "none", 0, 96, seed=9)
+
+
+def test_augmentation_keeps_boxes_exact() -> None:
+    image = np.zeros((40, 40, 3), np.uint8)
+    image[4:10, 20:36] = 255
+    labels = np.array([[2, 28 / 40, 7 / 40, 16 / 40, 6 / 40]], np.float32)
+    seen = set()
+    for seed in range(60):
+        turned, rows = augment(image, labels, np.random.default_rng(seed))
+        corner = turned[0, 0, 0]  # ground: no object reaches a corner
+        ys, xs = np.nonzero(turned[:, :, 0] != corner)
+        box = (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
+        kind, cx, cy, w, h = (float(v) for v in rows[0])
+        assert kind == 2
+        assert np.allclose(box, (np.array([cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]) * 40), atol=1e-4)
+        seen.add((*box, int(corner)))
+    assert len(seen) == 16  # 8 placements, 2 polarities
+    assert labels[0, 1] == np.float32(28 / 40)  # the argument is untouched
 
 
 def test_generator_needs_neither_torch_nor_ultralytics() -> None:

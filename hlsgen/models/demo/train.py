@@ -32,22 +32,21 @@ MAX_BYTES = 7_000_000
 class Recipe:
     """Everything that decides the weights. Sizes in pixels, counts in images or optimizer steps.
 
-    ``first_horizon`` and ``switch`` say what happened to the bundled weights: their training was begun for 5300 steps
-    and, at step 2000, shortened to 3200. Steps before ``switch`` take their learning rate from a cosine over
-    ``first_horizon`` steps, the rest from one over all the steps there are.
+    ``horizons`` says what happened to the bundled weights: their training was begun for 5300 steps and, the machine
+    being slow, cut at step 2000 to 3200 and at step 2250 to 3000. Each entry is (before which step, steps that the
+    learning rate's cosine runs over); from the last entry on, the cosine runs over all the steps there are.
     """
 
     seed: int = TRAIN_SEED
     size: int = 256
     pool: int = 8000
     batch: int = 16
-    steps: int = 2900
+    steps: int = 2700
     large_size: int = 640
     large_pool: int = 400
     large_batch: int = 4
     large_steps: int = 300
-    first_horizon: int = 5300
-    switch: int = 2000
+    horizons: tuple[tuple[int, int], ...] = ((2000, 5300), (2250, 3200))
     warmup: int = 150
     rate: float = 1.5e-3
     last_rate: float = 0.01
@@ -185,7 +184,7 @@ def train(recipe: Recipe, work: Path, threads: int = 2, every: int = 250) -> Any
         supply = batches(make_pool(count, size, recipe.seed + phase, threads), batch, recipe.seed + phase, step)
         while step < end:
             ramp = min(1.0, (step + 1) / recipe.warmup)
-            along = step / (recipe.first_horizon if step < recipe.switch else total)
+            along = step / next((horizon for before, horizon in recipe.horizons if step < before), total)
             cosine = recipe.last_rate + (1 - recipe.last_rate) * (1 + math.cos(math.pi * along)) / 2
             for group in optimizer.param_groups:
                 group["lr"] = recipe.rate * ramp * cosine
