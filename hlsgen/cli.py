@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hlsgen import __version__
+from hlsgen.cli_estimate import estimate
 from hlsgen.errors import HlsgenError
 from hlsgen.quantize.spec import SCHEMES
 
@@ -53,7 +54,7 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("model")
-@click.option("--part", required=True, help="FPGA part or board (hlsgen targets lists them).")
+@click.option("--part", "--board", "part", required=True, help="FPGA part or board (hlsgen targets lists them).")
 @click.option("--weights", help="Checkpoint file, or 'demo' for the bundled demo model.")
 @click.option("--imgsz", type=ImageSize(), help="Image size, 640 or 416x640 (HxW)  [default: the model's own]")
 @click.option("--scheme", type=click.Choice(SCHEMES), default="fixed", show_default=True, help="Quantization scheme.")
@@ -61,6 +62,13 @@ def cli() -> None:
 @click.option("--images", type=int, default=32, show_default=True, help="How many of them to use.")
 @click.option("--pre-bits", type=int, default=12, show_default=True, help="Bits before an activation's table.")
 @click.option("--arch", type=click.Choice(["auto", "engine"]), default="auto", show_default=True, help="Architecture.")
+@click.option("--clock", type=float, help="Clock in MHz  [default: the part's]")
+@click.option("--tm", type=int, help="Output channels multiplied in a cycle  [default: scheduled, as the next four]")
+@click.option("--tn", type=int, help="Input channels multiplied in a cycle; divides TM.")
+@click.option("--tp", type=int, help="Pixels multiplied in a cycle.")
+@click.option("--lanes", type=int, help="Elements the epilogue makes in a cycle.")
+@click.option("--cores", type=int, help="Engines, each on its own image.")
+@click.option("--force", is_flag=True, help="Generate the project even where the part is too small.")
 @click.option("--image", type=click.Path(path_type=Path), help="Picture to simulate and show.")
 @click.option("--strict", is_flag=True, help="C-simulate with the exact-width ap_ types (slow).")
 @click.option("--out", type=click.Path(path_type=Path), help="Build folder  [default: build/MODEL-PART]")
@@ -200,6 +208,9 @@ def version(as_json: bool) -> int:
         for key, value in found.items():
             click.echo(f"{key:<14} {value}")
     return OK
+
+
+cli.add_command(estimate)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,10 +10,11 @@ from typing import Any
 import jinja2
 
 from hlsgen import __version__, resources
+from hlsgen.cost.estimate import program_depths
 from hlsgen.errors import HlsgenError
 from hlsgen.names import identifier
 from hlsgen.program.encode import encode
-from hlsgen.program.ops import EngineConfig, Op, Program
+from hlsgen.program.ops import Op, Program
 
 HEADERS = ("types.h", "walk.h", "load.h", "dot.h", "mac.h", "epilogue.h", "store.h", "engine.h", "engine.cpp")
 TOP = "hlsgen_engine"
@@ -21,12 +22,16 @@ TOP = "hlsgen_engine"
 
 @dataclass(frozen=True)
 class ProjectFacts:
-    """What the project's Tcl, Makefile and README say beside the Program. part: Vivado's full part name."""
+    """What the project says beside the Program.
+
+    part: Vivado's full part name. dsp_port: bits of the DSP port that takes two operands, 25 (DSP48E1) or 27.
+    """
 
     model: str
     part: str
     clock_mhz: float
     image: str
+    dsp_port: int = 25
 
     def __post_init__(self) -> None:
         for what, value, pattern in (
@@ -35,24 +40,6 @@ class ProjectFacts:
         ):
             if not re.fullmatch(pattern, value):
                 raise HlsgenError(f"{what} expects a plain name, got {value[:60]!r}; rename it")
-
-
-@dataclass(frozen=True)
-class Depths:
-    """Stream depths in elements. input and weights hide a burst's latency; sums holds a tile's last pass."""
-
-    input: int
-    weights: int
-    sums: int
-    residual: int
-    output: int
-    parameters: int
-
-
-def depths(engine: EngineConfig, parameters: int) -> Depths:
-    """Two longest bursts before the MAC array, sums of half a tile behind it, all of an op's `parameters` beats (so that its
-    weights never wait behind its table)."""
-    return Depths(512, 512, engine.acc_depth // 2, 512, 512, parameters)
 
 
 def hls_include() -> Path:
@@ -91,7 +78,7 @@ def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
         "bounds": bounds,
         "scaled_fast": fast_type(bounds.scaled_bits),
         "add_fast": fast_type(bounds.add_bits),
-        "depths": depths(program.engine, bounds.parameter_beats),
+        "depths": program_depths(program),
         "fmap_beats": program.fmap_beats,
         "weight_beats": len(encoded.weights) // program.engine.beat,
         "op_count": len(program.ops),

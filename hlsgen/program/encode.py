@@ -121,6 +121,7 @@ def instruction(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]
         "tiles_y": -(-out.height // op.tile.rows),
         "tiles_x": -(-out.width // op.tile.cols),
         "tiles_m": tiles_m,
+        **_products(op, program, groups, tiles_m),
         "parameters": 0,
         "weights": 0,
         "channels": len(out.lanes),
@@ -135,6 +136,31 @@ def instruction(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]
         "add_shift": add.shift if add else 0,
         "add_zero_point": add.out.zero_point if add else 0,
         "out": out.address,
+    }
+
+
+def _products(op: Op, program: Program, groups: BlockGroups, tiles_m: int) -> dict[str, int]:
+    """What the engine would otherwise multiply out op by op."""
+    engine, out, tile = program.engine, program.tensors[op.out], op.tile
+    repeats = -(-out.height // tile.rows) * -(-out.width // tile.cols)
+    taps = op.window.kernel[0] * op.window.kernel[1]
+    halves = (groups.inputs - 1) * (engine.tm // engine.tn) + halves_of_last(op, groups, engine)
+    passes = len(out.lanes) // engine.tm * halves * taps if op.weights is not None else 0
+    row, plane = out.width * engine.tm // engine.beat, _plane(program, op.out)
+    return {
+        "tiles": repeats * tiles_m,
+        "steps": repeats * tiles_m * groups.inputs,
+        "taps": taps,
+        "step_y": tile.rows * op.window.stride[0],
+        "step_x": tile.cols * op.window.stride[1],
+        "row": row,
+        "plane": plane,
+        "tile_rows": tile.rows * row,
+        "tile_cols": tile.cols * engine.tm // engine.beat,
+        "tile_planes": tile.blocks * plane,
+        "repeats": repeats,
+        "weight_beats": passes * engine.tn * engine.tm // engine.beat,
+        "loads": repeats * passes,
     }
 
 

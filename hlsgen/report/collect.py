@@ -38,6 +38,7 @@ def collect(b: "Build") -> tuple[ReportFacts, list[Picture]]:
         csim=csim,
         onnx=_said(b, "export") if "export" in b.facts else None,
         engine=b.facts["lower"]["engine"] if "lower" in b.facts else None,
+        estimate=b.facts["lower"]["estimate"] if "lower" in b.facts else None,
         stages={name: said[SECONDS] for name, said in b.facts.items()},
         versions=versions(),
         files=_files(b),

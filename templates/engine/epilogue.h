@@ -114,15 +114,14 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
         }
     }
 
-    walk_t w = walk_begin();
-    const int tiles = tile_count(op);
-    for (int t = 0; t < tiles; t++) {
+    walk_t w = walk_begin(op);
+    for (int t = 0; t < op.tiles; t++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_TILES
-        const int pixels = tile_rows(w, op) * tile_cols(w, op);
+        const int pixels = times(tile_rows(w, op), tile_cols(w, op));
         const int blocks = tile_blocks(w, op);
         for (int b = 0; b < blocks; b++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
-            const int block = w.m * op.tile_m + b;
+            const int block = w.block + b;
             sums_t sums;
             beat_t made, other;
 #pragma HLS ARRAY_PARTITION variable=sums.v dim=0 complete

@@ -10,9 +10,8 @@
 inline void load_input(int index, const beat_t *memory, hls::stream<beat_t> &out) {
 #pragma HLS INLINE off
     const op_t op = PROGRAM[index];
-    walk_t w = walk_begin();
-    const int tiles = tile_count(op);
-    for (int t = 0; t < tiles; t++) {
+    walk_t w = walk_begin(op);
+    for (int t = 0; t < op.tiles; t++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_TILES
         const patch_t p = patch_of(w, op);
         int s = op.first_source, s_begin = 0;
@@ -30,11 +29,12 @@ inline void load_input(int index, const beat_t *memory, hls::stream<beat_t> &out
             const int rows = p.y_end - p.y_begin;
             const bool whole = columns == src.width && src.upsample == 0;
             const int bursts = whole ? least(rows, 1) : rows;
-            const int length = (whole ? rows * columns : columns) * BLOCK_BEATS;
+            const int length = (whole ? times(rows, columns) : columns) * BLOCK_BEATS;
+            const int block_at = src.base + times(block - s_begin, src.plane) + column * BLOCK_BEATS;
             for (int r = 0; r < bursts; r++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_ROWS
                 const int row = (p.y_begin + r) >> src.upsample;
-                const int at = src.base + (block - s_begin) * src.plane + (row * src.width + column) * BLOCK_BEATS;
+                const int at = block_at + times(row, src.width) * BLOCK_BEATS;
                 for (int i = 0; i < length; i++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BURST
@@ -51,27 +51,27 @@ inline void load_residual(int index, const beat_t *memory, hls::stream<beat_t> &
 #pragma HLS INLINE off
     const op_t op = PROGRAM[index];
     if (op.residual < 0) return;
-    walk_t w = walk_begin();
-    const int tiles = tile_count(op);
-    for (int t = 0; t < tiles; t++) {
+    walk_t w = walk_begin(op);
+    for (int t = 0; t < op.tiles; t++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_TILES
         const int rows = tile_rows(w, op), cols = tile_cols(w, op), blocks = tile_blocks(w, op);
         const bool whole = cols == op.out_w;
         const int bursts = whole ? 1 : rows;
-        const int length = (whole ? rows * cols : cols) * BLOCK_BEATS;
+        const int length = (whole ? times(rows, cols) : cols) * BLOCK_BEATS;
+        int block_at = op.residual + w.block_at + w.row_at + w.col_at;
         for (int b = 0; b < blocks; b++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
+            int at = block_at;
             for (int r = 0; r < bursts; r++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_ROWS
-                const int block = w.m * op.tile_m + b;
-                const int row = w.y * op.tile_h + r;
-                const int at = op.residual + ((block * op.out_h + row) * op.out_w + w.x * op.tile_w) * BLOCK_BEATS;
                 for (int i = 0; i < length; i++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BURST
                     out.write(memory[at + i]);
                 }
+                at += op.row;
             }
+            block_at += op.plane;
         }
         walk_next(w, op);
     }
@@ -89,13 +89,10 @@ inline void load_weights(int index, const beat_t *memory, hls::stream<beat_t> &p
         parameters.write(memory[op.parameters + i]);
     }
     if (op.kind != OP_CONVOLUTION) return;
-    // Every block but the last has all its halves in use; the weights of an op are contiguous.
-    const int passes = op.channels / TM * ((op.in_blocks - 1) * HALVES + op.halves) * op.kernel_h * op.kernel_w;
-    const int beats = passes * WEIGHT_BEATS;
-    const int repeats = op.tiles_y * op.tiles_x;
-    for (int t = 0; t < repeats; t++) {
+    // The weights of an op are contiguous.
+    for (int t = 0; t < op.repeats; t++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_TILES
-        for (int i = 0; i < beats; i++) {
+        for (int i = 0; i < op.weight_beats; i++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_WEIGHT_BEATS
             out.write(memory[op.weights + i]);

@@ -14,13 +14,15 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
 #pragma HLS INLINE off
     const op_t op = PROGRAM[index];
     const bool convolves = op.kind == OP_CONVOLUTION;
-    const int taps = op.kernel_h * op.kernel_w;
-
+    
     // Double-buffered patches, one copy a pixel of the array so that each copy is read once a cycle.
     static data_t patch[2][TP][PATCH_DEPTH][TM];
 #pragma HLS ARRAY_PARTITION variable=patch dim=1 complete
 #pragma HLS ARRAY_PARTITION variable=patch dim=2 complete
 #pragma HLS ARRAY_RESHAPE variable=patch dim=4 complete
+#if PATCH_URAM
+#pragma HLS BIND_STORAGE variable=patch type=ram_2p impl=uram
+#endif
 #pragma HLS DEPENDENCE variable=patch inter false
 #pragma HLS DEPENDENCE variable=patch intra false
     static acc_t acc[ACC_DEPTH][TP][TM];
@@ -34,36 +36,33 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
 #pragma HLS ARRAY_PARTITION variable=held complete
 #pragma HLS ARRAY_PARTITION variable=word complete
 
-    walk_t filled = walk_begin(), computed = walk_begin();
+    walk_t filled = walk_begin(op), computed = walk_begin(op);
     int fill_block = 0, compute_block = 0;
-    const int steps = tile_count(op) * op.in_blocks;
-    int loads_left = convolves ? op.tiles_y * op.tiles_x * (op.channels / TM) *
-                                     ((op.in_blocks - 1) * HALVES + op.halves) * taps
-                               : 0;
+    int loads_left = convolves ? op.loads : 0;
     int load_at = WEIGHT_BEATS;  // weight beats loaded of the next pass
     bool bank = false;           // patch being filled
 
-    for (int s = 0; s <= steps; s++) {
+    for (int s = 0; s <= op.steps; s++) {
 #pragma HLS LOOP_TRIPCOUNT min=2 max=MAX_STEPS
         // What this step fills.
         const patch_t area = patch_of(filled, op);
         int source = op.first_source;
-        while (s < steps && filled.first_block + fill_block >= SOURCES[source].end) {
+        while (s < op.steps && filled.first_block + fill_block >= SOURCES[source].end) {
 #pragma HLS LOOP_TRIPCOUNT min=0 max=MAX_SOURCES
             source++;
         }
         const int repeat_mask = (1 << SOURCES[source].upsample) - 1;
-        const int fill_length = s < steps ? area.rows * area.cols * BLOCK_BEATS : 0;
+        const int fill_length = s < op.steps ? times(area.rows, area.cols) * BLOCK_BEATS : 0;
         int fill_y = area.y0, fill_x = area.x0, fill_beat = 0, fill_at = 0;
 
         // What this step computes: the patch filled by the step before.
         const int rows = tile_rows(computed, op), cols = tile_cols(computed, op);
-        const int patch_cols = (cols - 1) * op.stride_w + op.kernel_w;
-        const int groups = (rows * cols + TP - 1) / TP;
+        const int patch_cols = times(cols - 1, op.stride_w) + op.kernel_w;
+        const int groups = (times(rows, cols) + TP - 1) / TP;
         const int pass_length = most(groups, PASS_MIN);
         const int halves = compute_block == op.in_blocks - 1 ? op.halves : HALVES;
         const int blocks = tile_blocks(computed, op);
-        const int compute_length = s > 0 ? blocks * halves * taps * pass_length : 0;
+        const int compute_length = s > 0 ? times(pass_length, times(times(blocks, halves), op.taps)) : 0;
         int at = 0, half = 0, tap_y = 0, tap_x = 0, tap = 0, block_slot = 0;
 
         // Pixel p of a group is pixel (group * TP + p) of the tile, row by row; the step from group to group is
@@ -73,11 +72,11 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
 #pragma HLS ARRAY_PARTITION variable=address0 complete
 #pragma HLS ARRAY_PARTITION variable=column complete
 #pragma HLS ARRAY_PARTITION variable=address complete
-        const int row_stride = op.stride_h * patch_cols;
+        const int row_stride = times(op.stride_h, patch_cols);
         int y = 0, x = 0;
         for (int p = 0; p < TP; p++) {
             column0[p] = x;
-            address0[p] = y * row_stride + x * op.stride_w;
+            address0[p] = times(y, row_stride) + times(x, op.stride_w);
             x++;
             if (x == cols) {
                 x = 0;
@@ -90,8 +89,8 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
             column[p] = column0[p];
             address[p] = address0[p];
         }
-        const int step_address = step_rows * row_stride + step_cols * op.stride_w;
-        const int wrap_address = row_stride - cols * op.stride_w;
+        const int step_address = times(step_rows, row_stride) + times(step_cols, op.stride_w);
+        const int wrap_address = row_stride - times(cols, op.stride_w);
 
         if (s == 0 && loads_left > 0) {
             load_at = 0;

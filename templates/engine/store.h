@@ -8,27 +8,27 @@
 inline void store_output(int index, hls::stream<beat_t> &in, beat_t *memory) {
 #pragma HLS INLINE off
     const op_t op = PROGRAM[index];
-    walk_t w = walk_begin();
-    const int tiles = tile_count(op);
-    for (int t = 0; t < tiles; t++) {
+    walk_t w = walk_begin(op);
+    for (int t = 0; t < op.tiles; t++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_TILES
         const int rows = tile_rows(w, op), cols = tile_cols(w, op), blocks = tile_blocks(w, op);
         const bool whole = cols == op.out_w;
         const int bursts = whole ? 1 : rows;
-        const int length = (whole ? rows * cols : cols) * BLOCK_BEATS;
+        const int length = (whole ? times(rows, cols) : cols) * BLOCK_BEATS;
+        int block_at = op.out + w.block_at + w.row_at + w.col_at;
         for (int b = 0; b < blocks; b++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
+            int at = block_at;
             for (int r = 0; r < bursts; r++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_ROWS
-                const int block = w.m * op.tile_m + b;
-                const int row = w.y * op.tile_h + r;
-                const int at = op.out + ((block * op.out_h + row) * op.out_w + w.x * op.tile_w) * BLOCK_BEATS;
                 for (int i = 0; i < length; i++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BURST
                     memory[at + i] = in.read();
                 }
+                at += op.row;
             }
+            block_at += op.plane;
         }
         walk_next(w, op);
     }

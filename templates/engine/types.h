@@ -71,6 +71,12 @@ struct op_t {
     int group_tiles, group_step;    // after group_tiles channel tiles the first input block moves on by group_step
     int tile_h, tile_w, tile_m;     // output tile: rows, columns, channel blocks
     int tiles_y, tiles_x, tiles_m;
+    // Products of the above, worked out once: the engine's own DSPs are for the array.
+    int tiles, steps, taps;         // tiles in all, steps (tiles x in_blocks), kernel taps
+    int step_y, step_x;             // input rows and columns from one tile to the next
+    int row, plane;                 // beats of an output row, of an output channel block
+    int tile_rows, tile_cols, tile_planes;  // beats from one tile to the next: down, across, along the channels
+    int repeats, weight_beats, loads;       // tiles of pixels; weight beats of one of them; weight passes of all
     int parameters, weights;        // first beat of table and channel parameters, first beat of weights
     int channels;                   // output channels with parameters: a multiple of TM
     int table;                      // 1 where an activation table follows requantization

@@ -4,43 +4,73 @@
 
 #include "types.h"
 
-struct walk_t {
-    int y, x, m;             // tile indices
-    int group;               // channel tiles seen in the present group
-    int first_block;         // first input block of the present group
-};
+// A product of two sizes (a below 2^12, b below 2^24), in LUTs: the DSPs are for the array.
+inline int times(int a, int b) {
+#pragma HLS INLINE
+#if defined(__SYNTHESIS__) || defined(HLSGEN_STRICT)
+    const ap_int<13> x = a;
+    const ap_int<25> y = b;
+    const ap_int<32> product = x * y;
+#pragma HLS BIND_OP variable=product op=mul impl=fabric
+    return product;
+#else
+    return a * b;
+#endif
+}
 
 inline int least(int a, int b) { return a < b ? a : b; }
 inline int most(int a, int b) { return a > b ? a : b; }
 
-inline walk_t walk_begin() {
-    const walk_t w = {0, 0, 0, 0, 0};
+// A place in the walk. Positions grow by addition; nothing is multiplied.
+struct walk_t {
+    int y, x, m;             // tile indices
+    int out_y, out_x;        // the tile's first output row and column
+    int in_y, in_x;          // the patch's first input row and column
+    int block;               // the tile's first output channel block
+    int row_at, col_at, block_at;  // beats: first row, first column, first channel block
+    int group;               // channel tiles seen in the present group
+    int first_block;         // first input block of the present group
+};
+
+inline walk_t walk_begin(const op_t &op) {
+    walk_t w;
+    w.y = w.x = w.m = 0;
+    w.out_y = w.out_x = w.block = 0;
+    w.in_y = -op.pad_top;
+    w.in_x = -op.pad_left;
+    w.row_at = w.col_at = w.block_at = 0;
+    w.group = w.first_block = 0;
     return w;
 }
 
 inline void walk_next(walk_t &w, const op_t &op) {
     w.m++;
+    w.block += op.tile_m;
+    w.block_at += op.tile_planes;
     w.group++;
     if (w.group == op.group_tiles) {
         w.group = 0;
         w.first_block += op.group_step;
     }
     if (w.m < op.tiles_m) return;
-    w.m = 0;
-    w.group = 0;
-    w.first_block = 0;
+    w.m = w.block = w.block_at = 0;
+    w.group = w.first_block = 0;
     w.x++;
+    w.out_x += op.tile_w;
+    w.in_x += op.step_x;
+    w.col_at += op.tile_cols;
     if (w.x < op.tiles_x) return;
-    w.x = 0;
+    w.x = w.out_x = w.col_at = 0;
+    w.in_x = -op.pad_left;
     w.y++;
+    w.out_y += op.tile_h;
+    w.in_y += op.step_y;
+    w.row_at += op.tile_rows;
 }
 
-inline int tile_count(const op_t &op) { return op.tiles_y * op.tiles_x * op.tiles_m; }
-inline int tile_rows(const walk_t &w, const op_t &op) { return least(op.tile_h, op.out_h - w.y * op.tile_h); }
-inline int tile_cols(const walk_t &w, const op_t &op) { return least(op.tile_w, op.out_w - w.x * op.tile_w); }
-inline int tile_blocks(const walk_t &w, const op_t &op) {
-    return least(op.tile_m, op.channels / TM - w.m * op.tile_m);
-}
+inline int tile_rows(const walk_t &w, const op_t &op) { return least(op.tile_h, op.out_h - w.out_y); }
+inline int tile_cols(const walk_t &w, const op_t &op) { return least(op.tile_w, op.out_w - w.out_x); }
+inline int tile_blocks(const walk_t &w, const op_t &op) { return least(op.tile_m, op.channels / TM - w.block); }
 
 // The input patch under a tile, in input coordinates: [y0, y0 + rows) x [x0, x0 + cols), of which [y_begin, y_end) x
 // [x_begin, x_end) lies on the map; the rest is padding.
@@ -51,10 +81,10 @@ struct patch_t {
 
 inline patch_t patch_of(const walk_t &w, const op_t &op) {
     patch_t p;
-    p.y0 = w.y * op.tile_h * op.stride_h - op.pad_top;
-    p.x0 = w.x * op.tile_w * op.stride_w - op.pad_left;
-    p.rows = (tile_rows(w, op) - 1) * op.stride_h + op.kernel_h;
-    p.cols = (tile_cols(w, op) - 1) * op.stride_w + op.kernel_w;
+    p.y0 = w.in_y;
+    p.x0 = w.in_x;
+    p.rows = times(tile_rows(w, op) - 1, op.stride_h) + op.kernel_h;
+    p.cols = times(tile_cols(w, op) - 1, op.stride_w) + op.kernel_w;
     p.y_begin = most(p.y0, 0);
     p.x_begin = most(p.x0, 0);
     p.y_end = most(least(p.y0 + p.rows, op.in_h), p.y_begin);

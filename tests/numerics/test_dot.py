@@ -65,7 +65,7 @@ def test_the_proof_notices_a_wrong_kernel(change: tuple[str, str], tmp_path: Pat
 def vectors(array: Array, folder: Path, count: int) -> Path:
     """Operands and sums that dot() computed, which it has held to plain loops."""
     path = folder / "vectors.hex"
-    flags = (f"-DVECTORS={count}", f"-DSUM_BITS={array.sum_bits}")
+    flags = ("-O0", f"-DVECTORS={count}", f"-DSUM_BITS={array.sum_bits}")
     done = subprocess.run(
         [str(compile_driver("dot_vectors.cpp", folder, array, *flags)), str(path)], capture_output=True
     )
