@@ -59,8 +59,10 @@ def _conv(conv: nn.Conv2d, x: TensorQ) -> ConvQ:
         scales, (bias.abs() / (LARGEST_BIAS * x.scale)).float()
     ).double()  # the int32 bias must hold it
     zeros = torch.zeros(len(weight), dtype=torch.int64)
-    q = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
-    qb = torch.quantize_per_channel(bias, q.q_per_channel_scales() * x.scale, zeros, 0, torch.qint32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # quantized tensors are deprecated
+        q = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
+        qb = torch.quantize_per_channel(bias, q.q_per_channel_scales() * x.scale, zeros, 0, torch.qint32)
     return ConvQ(q.int_repr().numpy(), scales.numpy(), qb.int_repr().numpy())
 
 

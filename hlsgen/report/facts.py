@@ -85,6 +85,7 @@ class ReportFacts(Facts):
     csim: CsimFacts | None = None
     onnx: Rows | None = None
     engine: Rows | None = None
+    estimate: Rows | None = None
     detections: dict[str, tuple[Box, ...]] | None = None
     layers: tuple[LayerFacts, ...] = ()
     stages: dict[str, float] = {}

@@ -52,7 +52,7 @@ def fails(capsys: pytest.CaptureFixture[str], arguments: Sequence[str]) -> str:
 
 BEFORE_ANY_WORK = [
     ("build", "Missing argument 'MODEL' (see hlsgen build --help)"),
-    ("build yolo", "Missing option '--part' (see hlsgen build --help)"),
+    ("build yolo", "Missing option '--part' / '--board' (see hlsgen build --help)"),
     ("bild yolo", "No such command 'bild'"),
     ("build yolo --part xc7z020 --frob", "No such option '--frob'"),
     ("build yolo --part xc7z02", "unknown part or board 'xc7z02': the nearest names are xc7z020, "),
