@@ -53,7 +53,7 @@ class BuildOptions:
     arch: Literal["auto", "engine"] = "auto"
     calib: Path | None = None
     images: int = 32
-    pre_bits: int = 12
+    pre_bits: int | None = None
     image: Path | None = None
     strict: bool = False
     clock: float | None = None
@@ -74,7 +74,7 @@ class BuildOptions:
             raise HlsgenError(f"an image size is two numbers of 1 to 8192 pixels (height x width), got {size}")
         if self.images < 1:
             raise HlsgenError(f"calibration needs at least one image, got --images {self.images}")
-        if not 8 <= self.pre_bits <= 16:
+        if self.pre_bits is not None and not 8 <= self.pre_bits <= 16:
             raise HlsgenError(f"pre-activations have 8 to 16 bits, got --pre-bits {self.pre_bits}")
         for name in (self.start_from, self.stop_after):
             if name is not None and name not in STAGES:
@@ -193,6 +193,7 @@ def load(b: Build) -> Facts:
 def quantize(b: Build) -> Facts:
     """Float network and calibration images to the INT8 reference: every scale and every integer weight."""
     from hlsgen.quantize import Reference, quantize
+    from hlsgen.quantize.relevance import detections, outputs_alike
 
     o, given = b.options, b.loaded.quantization
     images: list[Image] = []
@@ -200,7 +201,15 @@ def quantize(b: Build) -> Facts:
         b.reference, source = Reference.from_spec(b.loaded.network, given), "the QDQ file's own scales"
     else:
         images, source = calibration(b)
-        b.reference = quantize(b.loaded.network, images, o.scheme, pre_bits=o.pre_bits, progress=b.progress.step)
+        detects = b.loaded.task == "detect"
+        b.reference = quantize(
+            b.loaded.network,
+            images,
+            o.scheme,
+            pre_bits=o.pre_bits,
+            progress=b.progress.step,
+            relevance=detections(b.loaded.reg_max) if detects else outputs_alike,
+        )
     b.reference.save(b.at("quantize"))
     spec = b.reference.spec
     return {

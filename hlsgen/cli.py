@@ -60,7 +60,7 @@ def cli() -> None:
 @click.option("--scheme", type=click.Choice(SCHEMES), default="fixed", show_default=True, help="Quantization scheme.")
 @click.option("--calib", type=click.Path(path_type=Path), help="Folder of calibration images.")
 @click.option("--images", type=int, default=32, show_default=True, help="How many of them to use.")
-@click.option("--pre-bits", type=int, default=12, show_default=True, help="Bits before an activation's table.")
+@click.option("--pre-bits", type=int, help="Bits before an activation's table  [default: fixed 14, affine 12]")
 @click.option("--arch", type=click.Choice(["auto", "engine"]), default="auto", show_default=True, help="Architecture.")
 @click.option("--clock", type=float, help="Clock in MHz  [default: the part's]")
 @click.option("--tm", type=int, help="Output channels multiplied in a cycle  [default: scheduled, as the next four]")

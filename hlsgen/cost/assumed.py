@@ -5,18 +5,17 @@ from typing import Any
 import numpy as np
 from torch import fx, nn
 
-from hlsgen.quantize.spec import ConvQ, QuantSpec, Scheme, TensorQ
+from hlsgen.quantize.spec import DEFAULT_PRE_BITS, ConvQ, QuantSpec, Scheme, TensorQ
 from hlsgen.quantize.structure import activations_fed, is_tensor, module_of
 
 SCALE = 2.0**-4  # of every tensor in memory; the cost does not depend on it
-PRE_BITS = 12
 FRACTION = (4, 20)  # of the weights' scales, so that every requantization shift is legal
 
 
 def assumed_quantization(network: fx.GraphModule, scheme: Scheme = "fixed") -> QuantSpec:
     """Every tensor at one scale; weights rounded to the channel's largest, so that the sums' widths are the real ones."""
     memory = TensorQ(SCALE, 0)
-    pre = TensorQ(SCALE / 16, 0, PRE_BITS) if scheme != "native" else memory
+    pre = TensorQ(SCALE / 16, 0, DEFAULT_PRE_BITS[scheme]) if scheme != "native" else memory
     fed = activations_fed(network)
     tensors: dict[str, TensorQ] = {}
     convs: dict[str, ConvQ] = {}

@@ -1,6 +1,6 @@
 """Streaming statistics of the float network on the calibration images: memory for one image's activations, no more."""
 
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from hlsgen.errors import HlsgenError
+from hlsgen.quantize.relevance import Relevance, outputs_alike, parameters_held, probe, weights_of
 from hlsgen.quantize.structure import module_of, sources
 
 BINS = 4096
@@ -30,14 +31,15 @@ class Histogram:
     minimum: float = 0.0  # zero always belongs to the range: padding and an integer zero need it
     maximum: float = 0.0
 
-    def update(self, values: Tensor) -> None:
-        """Count `values`, any shape, finite."""
+    def update(self, values: Tensor, weights: Tensor) -> None:
+        """Count `values` (any shape, finite), each by its weight (same shape, positive)."""
         low, high = (float(v) for v in torch.aminmax(values))
         self.minimum, self.maximum = min(self.minimum, low), max(self.maximum, high)
         self._cover()
         if self.width:
-            sample = _sample(values)
-            counted = torch.histc(sample, BINS, self.low, self.low + BINS * self.width)
+            sample, weight = _sample(values).reshape(-1), _sample(weights).reshape(-1).double()
+            index = torch.clamp(((sample - self.low) / self.width).long(), 0, BINS - 1)
+            counted = torch.bincount(index, weight, BINS)
             self.counts += counted.numpy() * (values.numel() / sample.numel())
 
     @property
@@ -93,15 +95,21 @@ class Statistics:
 
 
 def calibrate(
-    network: fx.GraphModule, images: Iterable[npt.NDArray[np.float32]], progress: Progress | None = None
+    network: fx.GraphModule,
+    images: Iterable[npt.NDArray[np.float32]],
+    progress: Progress | None = None,
+    relevance: Relevance = outputs_alike,
+    total: int = 0,
 ) -> Statistics:
     """Run the float network over `images` ([C, H, W] or [1, C, H, W], 0..1), one at a time, and gather its statistics.
+
+    total: how many images there are, for `progress` (0: not known).
+    relevance: what the outputs are read for; the histograms are weighted with its squared gradients.
 
     Raises:
         HlsgenError: no images, not all of one shape, or a value that is not finite (naming the node).
     """
-    observer = _Observer(network)
-    total = len(images) if isinstance(images, Sized) else 0
+    observer = _Observer(network, relevance)
     shape: tuple[int, int, int] | None = None
     for done, image in enumerate(images):
         image = image[0] if image.ndim == 4 and len(image) == 1 else image
@@ -110,7 +118,7 @@ def calibrate(
         if shape is not None and image.shape != shape:
             raise HlsgenError(f"calibration expects images of one shape, got {list(shape)} and {list(image.shape)}")
         shape = (image.shape[0], image.shape[1], image.shape[2])
-        observer.run(torch.from_numpy(np.ascontiguousarray(image))[None])
+        observer.observe(torch.from_numpy(np.ascontiguousarray(image))[None])
         if progress is not None:
             progress(done + 1, total)
     if shape is None:
@@ -119,17 +127,25 @@ def calibrate(
 
 
 class _Observer(fx.Interpreter):
-    def __init__(self, network: fx.GraphModule) -> None:
+    def __init__(self, network: fx.GraphModule, relevance: Relevance) -> None:
         super().__init__(network)
         self.extra_traceback = False
-        self.network = network
+        self.network, self.relevance = network, relevance
+        self.values: dict[str, Tensor] = {}  # of the image under way, with their gradients after the backward pass
         self.histograms = {name: Histogram() for name in sources(network)}
         self.inputs: dict[str, Inputs] = {}
         self.generator = torch.Generator().manual_seed(0)
 
-    @torch.no_grad()
-    def run(self, *args: Any, **more: Any) -> Any:
-        return super().run(*args, **more)
+    def observe(self, image: Tensor) -> None:
+        """One image [1, C, H, W]: forward, backward, and every tensor into its histogram."""
+        with torch.enable_grad(), parameters_held(self.network):
+            outputs = self.run(image.requires_grad_(True))
+            scalar = probe(outputs if isinstance(outputs, tuple) else (outputs,), self.relevance, self.generator)
+            if scalar.requires_grad:
+                scalar.backward()  # type: ignore[no-untyped-call]
+        for name, value in self.values.items():
+            self.histograms[name].update(value.detach(), weights_of(value))
+        self.values.clear()
 
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
@@ -138,10 +154,12 @@ class _Observer(fx.Interpreter):
                 raise HlsgenError(
                     f"calibration expects finite activations, got NaN or infinity at {n.name}; check the weights and images"
                 )
-            self.histograms[n.name].update(result)
+            if result.requires_grad and not result.is_leaf:
+                result.retain_grad()
+            self.values[n.name] = result
         module = module_of(self.network, n)
         if isinstance(module, nn.Conv2d):
-            self._observe_input(n.name, module, self.fetch_args_kwargs_from_env(n)[0][0], result)
+            self._observe_input(n.name, module, self.fetch_args_kwargs_from_env(n)[0][0].detach(), result)
         return result
 
     def _observe_input(self, name: str, conv: nn.Conv2d, x: Tensor, y: Tensor) -> None:
@@ -149,13 +167,7 @@ class _Observer(fx.Interpreter):
         rows, columns = y.shape[-2:]
         count = min(SAMPLED_FIELDS, rows * columns)
         chosen = torch.randperm(rows * columns, generator=self.generator)[:count]
-        (kh, kw), (sh, sw) = conv.kernel_size, conv.stride
-        ph, pw = (int(p) for p in conv.padding)
-        padded = F.pad(x[0], (pw, pw, ph, ph))
-        top, left = (chosen // columns) * sh, (chosen % columns) * sw
-        r = (top[:, None] + torch.arange(kh))[:, :, None]
-        c = (left[:, None] + torch.arange(kw))[:, None, :]
-        fields = padded[:, r, c].permute(1, 0, 2, 3).reshape(count, conv.groups, -1)
+        fields = receptive_fields(conv, x, (rows, columns), chosen)
         seen = self.inputs.get(name)
         if seen is None:
             d = fields.shape[-1]
@@ -165,6 +177,22 @@ class _Observer(fx.Interpreter):
         seen.moments.mul_(seen.count / total).baddbmm_(by_group.transpose(1, 2), by_group, alpha=1 / total)
         seen.mean.mul_(seen.count / total).add_(by_group.sum(1), alpha=1 / total)
         seen.count = total
+
+
+def receptive_fields(conv: nn.Conv2d, x: Tensor, size: Sequence[int], positions: Tensor) -> Tensor:
+    """What the outputs at `positions` (image * rows * columns + row * columns + column) see: [positions, groups, D].
+
+    x: [N, C, H, W]; size: the output's rows and columns. D = C / groups * KH * KW.
+    """
+    (kh, kw), (sh, sw) = conv.kernel_size, conv.stride
+    ph, pw = (int(p) for p in conv.padding)
+    padded = F.pad(x, (pw, pw, ph, ph))
+    rows, columns = size
+    image, place = positions // (rows * columns), positions % (rows * columns)
+    r = ((place // columns) * sh)[:, None, None] + torch.arange(kh)[:, None]
+    c = ((place % columns) * sw)[:, None, None] + torch.arange(kw)
+    fields = padded[image[:, None, None], :, r, c]  # [positions, KH, KW, C]
+    return fields.permute(0, 3, 1, 2).reshape(len(positions), conv.groups, -1)
 
 
 def _sample(values: Tensor) -> Tensor:

@@ -94,13 +94,12 @@ class IntegerMachine:
 
     def __init__(self, network: fx.GraphModule, spec: QuantSpec) -> None:
         self.network = network
-        self.operations = {n.name: _operation(network, n, spec) for n in network.graph.nodes if n.op.startswith("call")}
+        self.operations = {n.name: operation(network, n, spec) for n in network.graph.nodes if n.op.startswith("call")}
         self.input = spec.tensors[placeholder(network).name]
 
     def quantize(self, image: Tensor) -> Tensor:
-        """float [1, C, H, W] -> integers (float32): round_even(x / scale) + zero point in float32, as ONNX's QuantizeLinear."""
-        q = self.input
-        return torch.round(image / q.scale).add_(q.zero_point).clamp_(q.low, q.high)
+        """float [1, C, H, W] -> integers (float32)."""
+        return quantize_image(image, self.input)
 
     def outputs(self, image: Tensor) -> tuple[Tensor, ...]:
         """float [1, C, H, W] -> the network's outputs' integers (float32)."""
@@ -129,7 +128,13 @@ class _Run(fx.Interpreter):
         return result
 
 
-def _operation(network: fx.GraphModule, node: fx.Node, spec: QuantSpec) -> Operation:
+def quantize_image(image: Tensor, q: TensorQ) -> Tensor:
+    """float [N, C, H, W] -> integers (float32): round_even(x / scale) + zero point in float32, as ONNX's QuantizeLinear."""
+    return torch.round(image / q.scale).add_(q.zero_point).clamp_(q.low, q.high)
+
+
+def operation(network: fx.GraphModule, node: fx.Node, spec: QuantSpec) -> Operation:
+    """What `node` computes on integers."""
     module = module_of(network, node)
     inputs = [spec.tensors[source.name] for source in node.all_input_nodes]
     out = spec.tensors[node.name]

@@ -1,6 +1,6 @@
 """The INT8 PyTorch model that the hardware must equal: made by calibration, or from a spec; saved and loaded."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sized
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from hlsgen.models.network import check
 from hlsgen.quantize.calibrate import Floats, Histogram, Progress, Statistics, calibrate
 from hlsgen.quantize.integer import IntegerMachine
 from hlsgen.quantize.native import Native, fused_relus, native_spec
+from hlsgen.quantize.refine import IMAGES, refined
+from hlsgen.quantize.relevance import Relevance, outputs_alike
 from hlsgen.quantize.scales import activation_scale, pre_activation_scale
-from hlsgen.quantize.spec import SCHEMES, ConvQ, QuantSpec, Scheme, TensorQ
+from hlsgen.quantize.spec import DEFAULT_PRE_BITS, SCHEMES, ConvQ, QuantSpec, Scheme, TensorQ
 from hlsgen.quantize.store import read_spec, write_spec
 from hlsgen.quantize.structure import activations_fed, module_of, outputs, shared_scales
 from hlsgen.quantize.weights import largest_weight_scale, quantize_weights
@@ -112,12 +114,15 @@ def quantize(
     images: Iterable[npt.NDArray[np.float32]],
     scheme: Scheme,
     *,
-    pre_bits: int = 12,
+    pre_bits: int | None = None,
     progress: Progress | None = None,
+    relevance: Relevance = outputs_alike,
 ) -> Reference:
     """Quantize a float network by its activations on `images` ([C, H, W], float32, 0..1, one size), read once.
 
-    pre_bits: the width of pre-activations in `fixed` and `affine`. progress: told (images done, images; 0: not known).
+    pre_bits: the width of pre-activations in `fixed` and `affine` (None: 14 and 12).
+    progress: told (images done, images; 0: not known).
+    relevance: what the outputs are read for (`hlsgen.quantize.relevance`).
 
     Raises:
         HlsgenError: no images, not all of one shape, values or weights that are not finite, an unknown scheme, or a
@@ -126,10 +131,26 @@ def quantize(
     check(network)
     if scheme not in SCHEMES:
         raise HlsgenError(f"unknown scheme {scheme!r}: expected one of {', '.join(SCHEMES)}")
+    pre_bits = DEFAULT_PRE_BITS[scheme] if pre_bits is None else pre_bits
     if pre_bits not in PRE_BITS:
         raise HlsgenError(f"pre-activations have {PRE_BITS[0]} to {PRE_BITS[-1]} bits, got {pre_bits}")
-    statistics = calibrate(network, images, progress)
-    return Reference(network, choose(network, statistics, scheme, pre_bits), statistics.shape)
+    first: list[npt.NDArray[np.float32]] = []
+    length = len(images) if isinstance(images, Sized) else 0
+    statistics = calibrate(network, _keeping(images, first, IMAGES), progress, relevance, length)
+    spec = choose(network, statistics, scheme, pre_bits)
+    if scheme != "native":  # PyTorch's own static quantization refits nothing
+        spec = refined(network, spec, [image[0] if image.ndim == 4 else image for image in first])
+    return Reference(network, spec, statistics.shape)
+
+
+def _keeping(
+    images: Iterable[npt.NDArray[np.float32]], kept: list[npt.NDArray[np.float32]], count: int
+) -> Iterator[npt.NDArray[np.float32]]:
+    """The images, the first `count` of them kept in `kept` as they go by."""
+    for image in images:
+        if len(kept) < count:
+            kept.append(image)
+        yield image
 
 
 def _batch(image: Image) -> Tensor:

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 Scheme = Literal["fixed", "affine", "native"]
+DEFAULT_PRE_BITS: dict[str, int] = {"fixed": 14, "affine": 12, "native": 8}
+"""Bits of a pre-activation. A power-of-two scale leaves up to one of them unused, so `fixed` takes more."""
 SCHEMES: tuple[Scheme, ...] = ("fixed", "affine", "native")
 
 
