@@ -46,13 +46,13 @@ def refined(network: fx.GraphModule, spec: QuantSpec, images: Sequence[npt.NDArr
         module = module_of(network, node)
         arguments = [fx.map_arg(node.args, values.__getitem__) for values in (wanted, got)]
         function: Any = module if module is not None else node.target
-        wanted[node] = function(*arguments[0])
+        wanted[node] = function(*arguments[0], **node.kwargs)
         if isinstance(module, nn.Conv2d):
             x = spec.tensors[node.all_input_nodes[0].name]
             inputs = (arguments[1][0] - x.zero_point) * x.scale
             fitted, seen = _fitted(module, inputs, wanted[node], generator)
             convs[node.name] = quantize_weights(node.name, fitted, x, spec.tensors[node.name], seen, spec.scheme)
-        got[node] = operation(network, node, current)(*arguments[1])
+        got[node] = operation(network, node, current)(*arguments[1], **node.kwargs)
         for source in node.all_input_nodes:
             if last[source] is node:
                 del wanted[source], got[source]
