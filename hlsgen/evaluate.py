@@ -50,7 +50,7 @@ def accuracy(
     """
     validator_class, detect_class = _ultralytics()
     with tempfile.TemporaryDirectory(prefix="hlsgen-evaluate-") as scratch, _quiet(), torch.inference_mode():
-        described = _described(data, list(meta.classes), Path(scratch))
+        described = _described(data, list(meta.classes), Path(scratch), limit)
         options = {
             "imgsz": imgsz,
             "batch": 1,
@@ -63,8 +63,6 @@ def accuracy(
         validator = validator_class(args=options, save_dir=Path(scratch) / "runs")
         validator.data, validator.stride, validator.device = described, max(meta.strides), torch.device("cpu")
         validator.names, validator.training = dict(enumerate(meta.classes)), False
-        if limit is not None:
-            validator.args.fraction = limit
         try:
             loader = validator.get_dataloader(described["val"], 1)
         except (FileNotFoundError, AssertionError, ValueError) as error:
@@ -127,7 +125,7 @@ def _decoder(detect_class: Any, meta: Detector) -> Callable[[Sequence[Tensor]], 
     return decode
 
 
-def _described(data: Path, classes: list[str], scratch: Path) -> dict[str, Any]:
+def _described(data: Path, classes: list[str], scratch: Path, limit: int | None) -> dict[str, Any]:
     """An ultralytics data set's description, its images linked into `scratch` so that label caches land there."""
     if data.is_dir():
         images = data / "images"
@@ -146,11 +144,10 @@ def _described(data: Path, classes: list[str], scratch: Path) -> dict[str, Any]:
     for link, target in (("images", images), ("labels", labels)):
         folder = scratch / "data" / link
         folder.mkdir(parents=True)
-        for path in sorted(target.rglob("*")):
-            if path.is_file():
-                linked = folder / path.relative_to(target)
-                linked.parent.mkdir(parents=True, exist_ok=True)
-                linked.symlink_to(path.resolve())
+        for path in sorted(p for p in target.rglob("*") if p.is_file())[: limit if link == "images" else None]:
+            linked = folder / path.relative_to(target)
+            linked.parent.mkdir(parents=True, exist_ok=True)
+            linked.symlink_to(path.resolve())
     return {"val": str(scratch / "data" / "images"), "names": names, "nc": len(names), "channels": 3, "path": scratch}
 
 

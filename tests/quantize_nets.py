@@ -76,7 +76,7 @@ def plain_integers(network: fx.GraphModule, spec: QuantSpec, image: Ints) -> dic
             held[node.name] = table[args[0] - sources[0].low].astype(np.int64)
         elif node.target is torch.add:
             a, b = (spec.tensors[n.name] for n in node.args)
-            held[node.name] = arithmetic.add(*args, arithmetic.addition(spec.scheme, a, b, out))
+            held[node.name] = arithmetic.add(args[0], args[1], arithmetic.addition(spec.scheme, a, b, out))
         elif node.target is torch.cat:
             held[node.name] = np.concatenate(args[0])
         elif node.target is torch.split:
@@ -108,4 +108,5 @@ def _convolve(x: Ints, weight: Ints, conv: nn.Conv2d) -> Ints:
 def _pool(x: Ints, size: int, padding: int) -> Ints:
     padded = np.pad(x, ((0, 0), (padding, padding), (padding, padding)), constant_values=np.iinfo(np.int64).min)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), (1, 2))
-    return windows.max((-1, -2))
+    highest: Ints = windows.max((-1, -2))
+    return highest

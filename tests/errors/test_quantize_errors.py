@@ -21,7 +21,7 @@ def bad_images() -> list[tuple[list[npt.NDArray[np.float32]], str]]:
     return [
         ([], "at least one image, got none"),
         ([nan], "finite activations, got NaN or infinity at image"),
-        ([photographs(1)[0].astype(np.float64)], "float32 images"),  # type: ignore[list-item]
+        ([photographs(1)[0].astype(np.float64)], "float32 images"),
         ([photographs(1)[0][0]], "float32 images"),
         ([*photographs(1), *photographs(1, (3, 8, 8))], "images of one shape"),
     ]

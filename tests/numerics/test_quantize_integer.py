@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from hlsgen.quantize import Reference, quantize
 from hlsgen.quantize.spec import SCHEMES, ConvQ, QuantSpec, Scheme, TensorQ
+from hlsgen.quantize.structure import outputs
 from tests.quantize_nets import mixed, photographs, plain_integers, traced
 
 SEED = st.integers(0, 2**32 - 1)
@@ -39,10 +40,9 @@ def test_heads_are_the_dequantized_integers(scheme: Scheme) -> None:
     images = photographs(2)
     reference = quantize(mixed(), images, scheme)
     held = reference.tensors(images[1])
-    output = reference.network.graph.output_node().args[0]
-    for head, node in zip(reference(torch.from_numpy(images[1])[None]), output, strict=True):  # type: ignore[arg-type]
-        q = reference.spec.tensors[node.name]  # type: ignore[union-attr]
-        expected = (held[node.name].astype(np.float32) - q.zero_point) * np.float32(q.scale)  # type: ignore[union-attr]
+    for head, node in zip(reference(torch.from_numpy(images[1])[None]), outputs(reference.network), strict=True):
+        q = reference.spec.tensors[node.name]
+        expected = (held[node.name].astype(np.float32) - q.zero_point) * np.float32(q.scale)
         np.testing.assert_array_equal(head[0].numpy(), expected)
 
 

@@ -31,14 +31,14 @@ def test_counts_survive_growth(chunks: list[tuple[int, float, bool]], merged: bo
             histogram.merge(seen(values))
         else:
             histogram.update(values, torch.ones_like(values))
-    values = torch.cat(everything).numpy().ravel().astype(np.float64)
-    assert histogram.counts.sum() == values.size
-    assert histogram.minimum == min(values.min(), 0)
-    assert histogram.maximum == max(values.max(), 0)
+    flat = torch.cat(everything).numpy().ravel().astype(np.float64)
+    assert histogram.counts.sum() == flat.size
+    assert histogram.minimum == min(flat.min(), 0)
+    assert histogram.maximum == max(flat.max(), 0)
     assert histogram.low <= histogram.minimum
     assert histogram.maximum <= histogram.low + BINS * histogram.width
     # no value is counted further than one bin from where it belongs
-    below = np.searchsorted(np.sort(values), histogram.centers + 1.5 * histogram.width)
+    below = np.searchsorted(np.sort(flat), histogram.centers + 1.5 * histogram.width)
     counted = np.cumsum(histogram.counts)
     assert (counted <= below + 1e-9).all()
 
