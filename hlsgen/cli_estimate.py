@@ -13,7 +13,7 @@ from rich.table import Table
 from hlsgen.quantize.spec import SCHEMES, Scheme
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("model")
 @click.option("--part", "--board", "part", required=True, help="FPGA part or board (hlsgen targets lists them).")
 @click.option("--clock", type=float, help="Clock in MHz  [default: the part's]")
