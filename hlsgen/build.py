@@ -286,9 +286,15 @@ def render(b: Build) -> Facts:
     from hlsgen.render import ProjectFacts, render
 
     height, width = b.size
-    clock = float(b.facts["lower"]["clock_mhz"])
+    lowered, target = b.facts["lower"], b.target
     facts = ProjectFacts(
-        str(b.loaded.name), b.target.vivado, clock, f"{height}x{width}", PORTS[b.target.resources.dsp_kind]
+        str(b.loaded.name),
+        target.vivado,
+        float(lowered["clock_mhz"]),
+        f"{height}x{width}",
+        PORTS[target.resources.dsp_kind],
+        int(lowered["estimate"]["cores"]),
+        target.name,
     )
     render(b.program, b.folder, facts)
     return {"clock_mhz": facts.clock_mhz, "part": facts.part}

@@ -24,7 +24,8 @@ TOP = "hlsgen_engine"
 class ProjectFacts:
     """What the project says beside the Program.
 
-    part: Vivado's full part name. dsp_port: bits of the DSP port that takes two operands, 25 (DSP48E1) or 27.
+    part: Vivado's full part name. dsp_port: bits of the DSP port that takes two operands, 25 (DSP48E1) or 27. cores: how many
+    copies of the engine the design holds, each on its own image. target: the part's or board's name in targets/.
     """
 
     model: str
@@ -32,11 +33,14 @@ class ProjectFacts:
     clock_mhz: float
     image: str
     dsp_port: int = 25
+    cores: int = 1
+    target: str = "xc7z020"
 
     def __post_init__(self) -> None:
         for what, value, pattern in (
             ("a part", self.part, r"[A-Za-z0-9][A-Za-z0-9_-]{2,63}"),
             ("a model", self.model, r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"),
+            ("a target", self.target, r"[a-z0-9][a-z0-9-]{0,63}"),
         ):
             if not re.fullmatch(pattern, value):
                 raise HlsgenError(f"{what} expects a plain name, got {value[:60]!r}; rename it")
@@ -158,7 +162,9 @@ def write_manifest(folder: Path, facts: ProjectFacts, program: Program) -> None:
         "hlsgen": __version__,
         "model": facts.model,
         "part": facts.part,
+        "target": facts.target,
         "clock_mhz": facts.clock_mhz,
+        "cores": facts.cores,
         "scheme": program.scheme,
         "image": facts.image,
         "top": TOP,
