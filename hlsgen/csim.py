@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,28 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hlsgen.cost.streams import stream_depths
 from hlsgen.errors import HlsgenError
 from hlsgen.program.ops import Program
 
 Map = npt.NDArray[np.int8]
+Tokens = Sequence[Mapping[str, int]]
+"""By op: how many elements go through each stream (`hlsgen.cost.simulate.Simulated.op_tokens`)."""
+DEADLOCK = 3  # tb/streams.cpp's exit status
+DEPTH_NAMES = {
+    "input": "IN_DEPTH",
+    "weights": "WEIGHT_DEPTH",
+    "parameters": "PARAMETER_DEPTH",
+    "sums": "SUMS_DEPTH",
+    "residual": "RESIDUAL_DEPTH",
+    "output": "OUT_DEPTH",
+}
 
 
 @dataclass(frozen=True)
 class CsimResult:
-    """ops: one row an op (op, elements, mismatches, index, expected, got, seconds). maps: the feature maps in DDR."""
+    """ops: one row an op (op, elements, mismatches, index, expected, got, seconds). maps: the feature maps in DDR.
+    streams: by name, {depth, tokens}, where the run through bounded streams was asked for."""
 
     ops: list[dict[str, Any]]
     elements: int
@@ -31,6 +44,7 @@ class CsimResult:
     compile_seconds: float
     strict: bool
     maps: npt.NDArray[np.int8]
+    streams: dict[str, dict[str, int]] | None = None
 
     def first_difference(self) -> dict[str, Any] | None:
         """The first op that differs: op, index [channel, row, column], expected, got, and how many ops differ."""
@@ -67,8 +81,8 @@ def write_data(program: Program, folder: Path, image: Map, expected: Mapping[str
     maps.tofile(folder / "expected.bin")
 
 
-def compile_project(folder: Path, strict: bool = False) -> tuple[Path, float]:
-    """Compile the project's C-simulation by its own Makefile; (program, seconds).
+def compile_project(folder: Path, *programs: str) -> float:
+    """Compile test benches of the project ("csim", "csim-strict", "csim-streams") by its own Makefile; seconds.
 
     Raises:
         HlsgenError: no make or no C++ compiler, or the compiler's first error.
@@ -79,10 +93,10 @@ def compile_project(folder: Path, strict: bool = False) -> tuple[Path, float]:
             raise HlsgenError(
                 f"C-simulation needs {tool}, which is not on the PATH; install it (Debian: apt install g++ make)"
             )
-    target = "build/csim-strict" if strict else "build/csim"
+    targets = [f"build/{name}" for name in programs]
     begun = time.perf_counter()
     done = subprocess.run(
-        ["make", "--no-print-directory", "-s", "-C", str(folder), f"CXX={compiler}", target],
+        ["make", "--no-print-directory", "-s", "-j2", "-C", str(folder), f"CXX={compiler}", *targets],
         capture_output=True,
         text=True,
     )
@@ -93,16 +107,23 @@ def compile_project(folder: Path, strict: bool = False) -> tuple[Path, float]:
             or ["nothing"]
         )
         raise HlsgenError(f"the generated C++ in {folder} did not compile; {compiler} said: {lines[0].strip()[:300]}")
-    return folder / target, time.perf_counter() - begun
+    return time.perf_counter() - begun
 
 
-def simulate(folder: Path, program: Program, data: Path, strict: bool = False) -> CsimResult:
+def simulate(
+    folder: Path, program: Program, data: Path, strict: bool = False, tokens: Tokens | None = None
+) -> CsimResult:
     """Compile and run the project on the files in `data`.
 
+    tokens: what the cycle simulation counted; given, all processes also run at once through streams as deep as
+    src/config.h says, and must move exactly that.
+
     Raises:
-        HlsgenError: it did not compile, or the test bench did not run to its end.
+        HlsgenError: it did not compile, the test bench did not run to its end, or a stream is too shallow.
     """
-    binary, compile_seconds = compile_project(folder, strict)
+    bench = "csim-strict" if strict else "csim"
+    compile_seconds = compile_project(folder, bench, *(() if tokens is None else ("csim-streams",)))
+    binary = folder / "build" / bench
     with tempfile.TemporaryDirectory(prefix="hlsgen-csim-") as scratch:
         verdict, dump = Path(scratch) / "csim.json", Path(scratch) / "maps.bin"
         done = subprocess.run(
@@ -117,9 +138,53 @@ def simulate(folder: Path, program: Program, data: Path, strict: bool = False) -
         maps = np.fromfile(dump, np.int8)
     if (found["mismatches"] == 0) != (done.returncode == 0) or len(found["ops"]) != len(program.ops):
         raise HlsgenError(f"the C-simulation in {folder} contradicts itself; remove its build folder and run it again")
+    streams = None if tokens is None else _through_streams(folder, program, data, tokens, found["mismatches"] == 0)
     return CsimResult(
-        found["ops"], found["elements"], found["mismatches"], found["seconds"], compile_seconds, strict, maps
+        found["ops"], found["elements"], found["mismatches"], found["seconds"], compile_seconds, strict, maps, streams
     )
+
+
+def _through_streams(
+    folder: Path, program: Program, data: Path, tokens: Tokens, exact: bool
+) -> dict[str, dict[str, int]]:
+    """Run tb/streams.cpp; by stream, its depth and what went through it over all ops."""
+    with tempfile.TemporaryDirectory(prefix="hlsgen-csim-") as scratch:
+        verdict = Path(scratch) / "streams.json"
+        done = subprocess.run(
+            [str((folder / "build" / "csim-streams").resolve()), str(data), "--json", str(verdict)],
+            capture_output=True,
+            text=True,
+        )
+        said = (done.stderr.strip() or done.stdout.strip() or f"exit status {done.returncode}").splitlines()[-1]
+        if done.returncode == DEADLOCK:
+            raise HlsgenError(
+                f"the streams of {folder} are too shallow, hardware would hang: {said[:400]}; give src/config.h the depths "
+                "that the build computed (build again)"
+            )
+        if done.returncode not in (0, 1):
+            raise HlsgenError(f"the C-simulation through bounded streams in {folder} did not finish: {said[:300]}")
+        rows = json.loads(verdict.read_text(encoding="utf-8"))
+    if exact != (done.returncode == 0):
+        raise HlsgenError(f"{folder}: run through bounded streams the engine computes something else: {said[:300]}")
+    needed = vars(stream_depths(program.engine))
+    for name, needs in needed.items():
+        has = rows[0][name]["depth"]
+        if has < needs:
+            raise HlsgenError(
+                f"the stream {name} of {folder} is {has} deep where {needs} are computed, so that the engine would be slower "
+                f"than estimated; set {DEPTH_NAMES[name]} in src/config.h to {needs} (or build again)"
+            )
+    for row, expected in zip(rows, tokens, strict=True):
+        for name in needed:
+            moved, left = row[name]["tokens"], row[name]["left"]
+            if moved != expected[name] or left:
+                raise HlsgenError(
+                    f"op {row['op']} of {folder} moved {moved} elements through {name} and left {left}, where the cycle "
+                    f"simulation counts {expected[name]} and none; build again, and report it if it stays"
+                )
+    return {
+        name: {"depth": rows[0][name]["depth"], "tokens": sum(row[name]["tokens"] for row in rows)} for name in needed
+    }
 
 
 def tensor_of(program: Program, maps: npt.NDArray[np.int8], name: str) -> Map:

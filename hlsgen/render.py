@@ -10,13 +10,14 @@ from typing import Any
 import jinja2
 
 from hlsgen import __version__, resources
-from hlsgen.cost.estimate import program_depths
+from hlsgen.cost.streams import stream_depths
 from hlsgen.errors import HlsgenError
 from hlsgen.names import identifier
 from hlsgen.program.encode import encode
 from hlsgen.program.ops import Op, Program
 
 HEADERS = ("types.h", "walk.h", "load.h", "dot.h", "mac.h", "epilogue.h", "store.h", "engine.h", "engine.cpp")
+BENCHES = ("tb.cpp", "streams.cpp", "files.h", "bounded/hls_stream.h")
 TOP = "hlsgen_engine"
 
 
@@ -82,7 +83,7 @@ def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
         "bounds": bounds,
         "scaled_fast": fast_type(bounds.scaled_bits),
         "add_fast": fast_type(bounds.add_bits),
-        "depths": program_depths(program),
+        "depths": stream_depths(program.engine),
         "fmap_beats": program.fmap_beats,
         "weight_beats": len(encoded.weights) // program.engine.beat,
         "op_count": len(program.ops),
@@ -96,13 +97,14 @@ def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
         "hls_include": str(hls_include()),
         **tensor_table(program),
     }
-    for name in ("src", "tb", "data", "tcl"):
+    for name in ("src", "tb/bounded", "data", "tcl"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for name in HEADERS:
         text = (templates / "engine" / name).read_text(encoding="utf-8")
         (folder / "src" / name).write_text(f"// {origin}\n//\n{text}", encoding="utf-8")
-    bench = (resources.folder("sim") / "tb.cpp").read_text(encoding="utf-8")
-    (folder / "tb" / "tb.cpp").write_text(f"// {origin}\n//\n{bench}", encoding="utf-8")
+    for name in BENCHES:
+        text = (resources.folder("sim") / name).read_text(encoding="utf-8")
+        (folder / "tb" / name).write_text(f"// {origin}\n//\n{text}", encoding="utf-8")
     for template, target in (
         ("engine/config.h.j2", "src/config.h"),
         ("engine/program.h.j2", "src/program.h"),
@@ -155,7 +157,7 @@ def _row(name: str, address: int, blocks: int, height: int, width: int, first_la
 
 def write_manifest(folder: Path, facts: ProjectFacts, program: Program) -> None:
     """manifest.json: what the project is, and the SHA-256 of each of its files."""
-    files = sorted(p for d in ("src", "tb", "tcl") for p in (folder / d).iterdir())
+    files = sorted(p for d in ("src", "tb", "tcl") for p in (folder / d).rglob("*") if p.is_file())
     files += [folder / "data" / "parameters.bin", folder / "Makefile", folder / "README.md"]
     sums = {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
     manifest = {

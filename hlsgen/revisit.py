@@ -30,7 +30,8 @@ def _simulated(b: Build) -> CsimFacts:
         data = Path(scratch)
         shutil.copy(b.folder / "data" / "parameters.bin", data)
         csim.write_data(program, data, b.tensors[program.tensors[program.inputs[0]].reference], b.tensors)
-        b.simulated = csim.simulate(b.folder, program, data, b.options.strict)
+        tokens = b.facts["lower"]["simulation"]["tokens"]
+        b.simulated = csim.simulate(b.folder, program, data, b.options.strict, tokens)
     return CsimFacts.model_validate(csim_facts(program, b.simulated))
 
 

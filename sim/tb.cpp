@@ -6,29 +6,9 @@
 // the engine's layout). --json writes the verdict, --dump the feature maps that the engine computed.
 // Exit status: 0 equal, 1 a tensor differs, 2 a file is missing or has another size.
 #include <chrono>
-#include <cstdio>
-#include <cstring>
-#include <string>
-#include <vector>
 
-#include "config.h"
 #include "engine.h"
-#include "tensors.h"
-
-static bool read_file(const std::string &path, char *to, size_t size) {
-    std::FILE *f = std::fopen(path.c_str(), "rb");
-    if (!f) {
-        std::fprintf(stderr, "tb: %s cannot be opened; run in the project's folder or name its data folder\n", path.c_str());
-        return false;
-    }
-    const size_t got = std::fread(to, 1, size, f);
-    const bool more = std::fgetc(f) != EOF;
-    std::fclose(f);
-    if (got == size && !more) return true;
-    std::fprintf(stderr, "tb: %s expected %zu bytes, got %s%zu; build the project again\n", path.c_str(), size,
-                 more ? "more than " : "", got);
-    return false;
-}
+#include "files.h"
 
 int main(int argc, char **argv) {
     std::string data = "data", json, dump;
@@ -42,14 +22,9 @@ int main(int argc, char **argv) {
             data = word;
         }
     }
-    std::vector<beat_t> maps(FMAP_BEATS), expected(FMAP_BEATS), parameters(PARAMETER_MEMORY_BEATS);
-    std::memset(&maps[0], 0, maps.size() * sizeof(beat_t));
-    const tensor_t &image = IMAGE;
-    const size_t image_bytes = size_t(image.blocks) * image.height * image.width * TM;
-    if (!read_file(data + "/parameters.bin", (char *)&parameters[0], parameters.size() * sizeof(beat_t)) ||
-        !read_file(data + "/image.bin", (char *)&maps[image.address], image_bytes) ||
-        !read_file(data + "/expected.bin", (char *)&expected[0], expected.size() * sizeof(beat_t)))
-        return 2;
+    memory_t memory;
+    if (!memory.read(data)) return 2;
+    std::vector<beat_t> &maps = memory.maps;
 
     std::FILE *report = json.empty() ? 0 : std::fopen(json.c_str(), "w");
     if (!json.empty() && !report) {
@@ -62,12 +37,12 @@ int main(int argc, char **argv) {
     int wrong_ops = 0;
     for (int i = 0; i < OP_COUNT; i++) {
         const std::chrono::steady_clock::time_point begin = std::chrono::steady_clock::now();
-        hlsgen_engine(&maps[0], &maps[0], &parameters[0], &maps[0], i, 1);
+        hlsgen_engine(&maps[0], &maps[0], &memory.parameters[0], &maps[0], i, 1);
         const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
         total_seconds += seconds;
 
         const tensor_t &t = TENSORS[i];
-        const signed char *got = maps[t.address].v, *want = expected[t.address].v;
+        const signed char *got = maps[t.address].v, *want = memory.expected[t.address].v;
         const size_t plane = size_t(t.height) * t.width * TM;
         long long elements = 0, wrong = 0;
         int at[3] = {0, 0, 0}, saw = 0, meant = 0;

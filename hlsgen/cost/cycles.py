@@ -47,9 +47,8 @@ def parameter_beats(engine: EngineConfig, shape: OpShape) -> int:
 
 
 def unpack_cycles(engine: EngineConfig, shape: OpShape) -> int:
-    """Cycles in which the epilogue takes its table and parameters in: an inner loop a beat."""
-    table = shape.table_bytes // engine.beat * (engine.beat + LOOP)
-    return table + shape.channels * PARAMETER_BYTES // engine.beat * (max(1, engine.beat // 8) + LOOP)
+    """Cycles in which the epilogue takes its table and parameters in: two loops, a beat a cycle."""
+    return parameter_beats(engine, shape) + 2 * LOOP
 
 
 def op_cycles(
@@ -84,11 +83,10 @@ def op_cycles(
     # The first step only fills; on the parameters' port the weights come behind table and channel parameters.
     filled = OP_START + first["first_load"]
     if shape.convolves:
-        waits = max(0, parameters - depths.parameters) * (engine.beat + LOOP)  # behind the epilogue's unpacking
-        weighed = OP_START + parameters * way.beat_cycles + waits + 2 * way.burst + engine.tn * engine.tm / engine.beat
+        weighed = OP_START + parameters * way.beat_cycles + 2 * way.burst + engine.tn * engine.tm / engine.beat
         filled = np.maximum(filled, weighed)
     started = filled + step_overhead(engine)
-    ready = OP_START + way.burst + unpack_cycles(engine, shape)
+    ready = OP_START + way.burst + unpack_cycles(engine, shape) * way.beat_cycles
     # Until the epilogue is ready, the MAC array goes on for as many tiles as the sums' stream holds.
     ahead = np.floor(depths.sums / first["sums"])
     held = np.maximum(0, ready - (started + first["until_sums"] + ahead * first["mac"]))

@@ -5,11 +5,11 @@ from typing import Any
 
 from hlsgen.cost.array import PORTS
 from hlsgen.cost.budget import CEILINGS, overflows
-from hlsgen.cost.cycles import one_tile, parameter_beats
+from hlsgen.cost.cycles import one_tile
 from hlsgen.cost.hardware import Link, link
 from hlsgen.cost.program_shapes import op_shapes
 from hlsgen.cost.resources import terms, total_usage, widths
-from hlsgen.cost.streams import Depths, stream_depths
+from hlsgen.cost.streams import stream_depths
 from hlsgen.program.ops import EngineConfig, Program
 from hlsgen.targets import Target
 
@@ -18,12 +18,6 @@ ERROR_BAR = {"cycles": 0.05, "resources": 0.25}
 csynth report of the user's own has calibrated them."""
 
 Facts = dict[str, Any]
-
-
-def program_depths(program: Program) -> Depths:
-    """The streams' depths for a Program: what render.py gives to config.h."""
-    engine = program.engine
-    return stream_depths(engine, max(parameter_beats(engine, s) for s in op_shapes(program)))
 
 
 def estimate(program: Program, target: Target, clock_mhz: float, cores: int = 1) -> Facts:
@@ -37,7 +31,7 @@ def estimate(program: Program, target: Target, clock_mhz: float, cores: int = 1)
     engine, way = program.engine, link(target, program.engine, clock_mhz, cores)
     layers = layer_facts(program, way)
     cycles = sum(layer["cycles"] for layer in layers)
-    known, depths = widths(program, PORTS[target.resources.dsp_kind]), program_depths(program)
+    known, depths = widths(program, PORTS[target.resources.dsp_kind]), stream_depths(program.engine)
     used = total_usage(engine, known, depths, cores, target.axi.ports)
     fps = cores * clock_mhz * 1e6 / cycles
     gops = 2 * program.macs() * fps / 1e9
@@ -86,7 +80,7 @@ def array(engine: EngineConfig) -> int:
 
 def layer_facts(program: Program, way: Link) -> list[Facts]:
     """One mapping an op: cycles in all and of each process by itself, which of them binds, bytes, utilization, tile."""
-    engine, depths = program.engine, program_depths(program)
+    engine, depths = program.engine, stream_depths(program.engine)
     facts = []
     for op, shape in zip(program.ops, op_shapes(program), strict=True):
         cost = one_tile(engine, shape, way, depths, op.tile)

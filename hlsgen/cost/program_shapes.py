@@ -1,12 +1,12 @@
 """From the ops of a Program to the shapes that the cost model works on."""
 
 from hlsgen.cost.shape import OpShape
-from hlsgen.program.encode import op_groups
+from hlsgen.program.encode import op_groups, table_bytes
 from hlsgen.program.ops import Op, Program
 
 
-def op_shape(op: Op, program: Program) -> OpShape:
-    """The shape of an op of a Program."""
+def op_shape(op: Op, program: Program, table: int) -> OpShape:
+    """The shape of an op of a Program, whose activation tables take `table` bytes."""
     out, tm = program.tensors[op.out], program.engine.tm
     groups = op_groups(op, program)
     used = 1
@@ -23,11 +23,12 @@ def op_shape(op: Op, program: Program) -> OpShape:
         used,
         len(out.lanes),
         op.residual is not None,
-        0 if op.table is None else len(op.table),
+        0 if op.table is None else table,
         op.macs_per_pixel * out.height * out.width,
     )
 
 
 def op_shapes(program: Program) -> tuple[OpShape, ...]:
     """The shapes of all ops, in order."""
-    return tuple(op_shape(op, program) for op in program.ops)
+    table = table_bytes(program)
+    return tuple(op_shape(op, program, table) for op in program.ops)

@@ -28,7 +28,7 @@ ADDRESS_PRODUCTS, ADDRESS_LUT = 12, 130  # products of addresses, 12 x 12 bits i
 FIFO_LUT, FIFO_FF = 40, 60
 PROGRAM_BITS = 780  # instruction bits that vary, summed over the processes that hold them; a LUT holds 64 ops of a bit
 INTERCONNECT_LUT, INTERCONNECT_FF = 1200, 1500  # a master more than the part has ports: its share of a SmartConnect
-OUTSTANDING, BURST = 16, 64  # engine.cpp: requests under way and beats of each; the adapter buffers them all (UG1399)
+OUTSTANDING, BURST = 4, 64  # engine.cpp: requests under way and beats of each; the adapter buffers them all (UG1399)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def terms(engine: EngineConfig, w: Widths, d: Depths) -> dict[str, Usage]:
         "products in DSPs": Usage(lut=array.in_dsps(engine, w.port), ff=pairs * PACKED_FF, dsp=pairs),
         "products in LUTs": Usage(lut=array.in_luts(engine), ff=in_luts * PRODUCT_FF),
         "weight registers": Usage(lut=tn * tm * 8 // 8, ff=2 * tn * tm * 8),
-        "accumulators": Usage(lut=accumulate, ff=tp * tm * w.acc) + _memory(memory(engine.acc_depth, w.acc), tp * tm),
+        "accumulators": Usage(lut=accumulate, ff=tp * tm * w.acc) + _memory(memory(engine.acc_depth, tm * w.acc), tp),
         "patch buffers": Usage(lut=select, ff=tp * tm * 8 * 2)
         + _memory(memory(engine.patch_depth, tm * 8, engine.uram), 2 * tp),
         "epilogue lanes": Usage(
@@ -118,7 +118,8 @@ def terms(engine: EngineConfig, w: Widths, d: Depths) -> dict[str, Usage]:
             ff=lanes * (REQUANT_FF + (RESIDUAL_FF if w.residuals else 0)),
             dsp=lanes * (lane_dsp + (RESIDUAL_DSP if w.residuals else 0)),
         ),
-        "tables": _memory(memory(w.table, 8), lanes) if w.table else Usage(),
+        # Two lanes share a copy, which holds a beat a word.
+        "tables": _memory(memory(-(-w.table // beat), bits, engine.table_uram, two_readers=True), -(-lanes // 2)),
         "channel parameters": _memory(memory(max(1, w.channels // tm), 64), tm)
         + Usage(lut=lanes * 64 * (tm // lanes) // 4),
         "streams": Usage(lut=6 * FIFO_LUT, ff=6 * FIFO_FF)

@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from hlsgen.cost.array import PORTS, PRODUCT_LUT
 from hlsgen.cost.budget import budget, overflows
-from hlsgen.cost.cycles import parameter_beats
 from hlsgen.cost.estimate import Facts, estimate
 from hlsgen.cost.hardware import Link, link
 from hlsgen.cost.program_shapes import op_shapes
@@ -106,20 +105,17 @@ class Scheduler:
             self._lowered[key] = _Lowered.of(lower(self.graph, roomy), PORTS[self.target.resources.dsp_kind])
         return self._lowered[key]
 
-    def depths(self, engine: EngineConfig) -> Depths:
-        return stream_depths(engine, self.lowered(engine).parameter_bytes // engine.beat)
-
     def used(self, engine: EngineConfig, cores: int) -> Usage:
         """Resources of all cores."""
         ports = self.target.axi.ports
-        return total_usage(engine, self.lowered(engine).widths, self.depths(engine), cores, ports)
+        return total_usage(engine, self.lowered(engine).widths, stream_depths(engine), cores, ports)
 
     def fits(self, engine: EngineConfig, cores: int) -> bool:
         return not overflows(self.used(engine, cores), self.target)
 
     def tiles(self, engine: EngineConfig, cores: int, limit: float = math.inf) -> tuple[list[Tile], float]:
         """The best tile of every op, and the sum of the cycles; no tiles where that is certain to exceed `limit`."""
-        way, depths = link(self.target, engine, self.clock_mhz, cores), self.depths(engine)
+        way, depths = link(self.target, engine, self.clock_mhz, cores), stream_depths(engine)
         network = self.lowered(engine)
         ops, shapes, floors = network.program.ops, network.shapes, network.floors(engine).tolist()
         known: dict[OpShape, tuple[Tile, float]] = {}
@@ -143,7 +139,7 @@ class Scheduler:
         program = retiled(self.lowered(engine).program, engine, tiles)
         way = link(self.target, engine, self.clock_mhz, cores)
         used = self.used(engine, cores)
-        return Design(engine, program, cores, self.clock_mhz, self.target, cycles, used, self.depths(engine), way)
+        return Design(engine, program, cores, self.clock_mhz, self.target, cycles, used, stream_depths(engine), way)
 
     def best(self, overrides: Overrides, objective: Objective) -> Design | None:
         """The fastest design that fits (to GAP), or None.
@@ -181,9 +177,8 @@ class Scheduler:
     def _bounded(self, overrides: Overrides, objective: Objective) -> Iterator[tuple[float, EngineConfig, int]]:
         """(inferences a cycle that cannot be exceeded, engine, cores) of everything that fits with the least buffers."""
         for engine in legal_engines(overrides, self.target):
-            least = replace(
-                engine, patch_depth=PATCH_DEPTHS[-1], acc_depth=ACC_DEPTHS[-1], uram=self.target.resources.uram > 0
-            )
+            uram = self.target.resources.uram > 0
+            least = replace(engine, patch_depth=PATCH_DEPTHS[-1], acc_depth=ACC_DEPTHS[-1], uram=uram, table_uram=uram)
             if array_lut(engine, self.target) > budget(self.target)["lut"]:
                 continue  # before anything is lowered for it
             floor = float(self.lowered(engine).floors(engine).sum())
@@ -197,9 +192,10 @@ class Scheduler:
         urams = (True, False) if self.target.resources.uram else (False,)
         for acc_depth in ACC_DEPTHS:
             sizes = (
-                replace(engine, acc_depth=acc_depth, patch_depth=depth, uram=uram)
+                replace(engine, acc_depth=acc_depth, patch_depth=depth, uram=uram, table_uram=table_uram)
                 for depth in PATCH_DEPTHS
                 for uram in urams
+                for table_uram in urams
             )
             fitting = next((sized for sized in sizes if self.fits(sized, cores)), None)
             if fitting is not None:
@@ -219,7 +215,6 @@ class _Lowered:
     program: Program
     shapes: tuple[OpShape, ...]
     widths: Widths
-    parameter_bytes: int
     sizes: dict[str, npt.NDArray[np.float64]]
 
     @classmethod
@@ -238,8 +233,7 @@ class _Lowered:
             ],
         }
         sizes = {name: np.array(values, np.float64) for name, values in columns.items()}
-        engine = replace(program.engine, beat=8, lanes=8)
-        return cls(program, shapes, widths(program, port), 8 * max(parameter_beats(engine, s) for s in shapes), sizes)
+        return cls(program, shapes, widths(program, port), sizes)
 
     def floors(self, engine: EngineConfig) -> npt.NDArray[np.float64]:
         """Cycles [ops] that no tile can undercut: the array's with its blocks' padding, the epilogue's, the ports'."""

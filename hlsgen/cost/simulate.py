@@ -32,16 +32,25 @@ class Span:
 
 @dataclass(frozen=True)
 class Simulated:
-    """cycles: of one inference on one core, all cores busy. op_cycles: op by op (first core). memory_use: share of the
-    memory's bandwidth. peaks: the most elements each stream ever held. spans: for a Gantt chart, empty unless asked for."""
+    """What a simulation saw.
+
+    cycles: of one inference on one core, all cores busy. op_cycles: op by op (first core). memory_use: share of the memory's
+    bandwidth. peaks: the most elements each stream ever held. op_tokens: what went through each, op by op. spans: for a
+    Gantt chart, empty unless asked for.
+    """
 
     cycles: float
     op_cycles: tuple[float, ...]
     memory_use: float
     peaks: dict[str, int]
-    tokens: dict[str, int]
+    op_tokens: tuple[dict[str, int], ...]
     spans: tuple[Span, ...]
     events: int
+
+    @property
+    def tokens(self) -> dict[str, int]:
+        """What went through each stream, over all ops."""
+        return {name: sum(tokens[name] for tokens in self.op_tokens) for name in self.peaks}
 
 
 def simulate(
@@ -55,7 +64,7 @@ def simulate(
         HlsgenError: where a stream is so shallow that the processes deadlock.
     """
     shapes = op_shapes(program)
-    known = depths or stream_depths(program.engine, max(parameter_beats(program.engine, s) for s in shapes))
+    known = depths or stream_depths(program.engine)
     return simulate_ops(program.engine, shapes, tuple(op.tile for op in program.ops), way, known, cores, trace)
 
 
@@ -83,7 +92,7 @@ def simulate_ops(
         tuple(b - a for a, b in zip([0.0, *first.ends[:-1]], first.ends, strict=True)),
         simulator.memory_busy / simulator.now,
         first.peaks,
-        first.tokens,
+        tuple(first.op_tokens),
         tuple(first.spans),
         simulator.events,
     )
@@ -107,7 +116,7 @@ class _Core:
         self.trace = trace
         self.ends: list[float] = []
         self.peaks: dict[str, int] = {}
-        self.tokens: dict[str, int] = {}
+        self.op_tokens: list[dict[str, int]] = []
         self.spans: list[Span] = []
 
     def begin(self, simulator: Simulator, at: float) -> None:
@@ -121,7 +130,7 @@ class _Core:
                 core.ends.append(simulator.now + OP_STOP)
                 for stream in op.streams():
                     core.peaks[stream.name] = max(core.peaks.get(stream.name, 0), stream.peak)
-                    core.tokens[stream.name] = core.tokens.get(stream.name, 0) + stream.tokens
+                core.op_tokens.append({stream.name: stream.tokens for stream in op.streams()})
                 if len(core.ends) < len(core.shapes):
                     core.begin(simulator, simulator.now + OP_STOP)
 
@@ -301,15 +310,12 @@ class _Op:
 
     def epilogue(self) -> Process:
         engine, shape = self.engine, self.shape
-        table = shape.table_bytes // engine.beat
-        for beats, cycles in (
-            (table, engine.beat + LOOP),
-            (shape.channels * PARAMETER_BYTES // engine.beat, max(1, engine.beat // 8) + LOOP),
-        ):
+        for beats in (shape.table_bytes // engine.beat, shape.channels * PARAMETER_BYTES // engine.beat):
+            yield float(LOOP)
             while beats > 0:
-                n = min(max(1, self.chunk // 4), beats)
+                n = min(self.chunk, beats)
                 yield Get(self.parameters, n)
-                yield float(n * cycles)
+                yield float(n)
                 beats -= n
         per_pixel = engine.tm // engine.lanes
         for t, (_, _, _, rows, cols, blocks) in enumerate(self.walk()):

@@ -7,6 +7,7 @@ from hlsgen.program.ops import EngineConfig
 PARAMETER_BYTES = 8  # a channel's bias, multiplier and shift
 LONGEST_LATENCY = 128  # cycles of read latency that a stream must hide: 270 ns at 470 MHz
 SHALLOWEST = 16
+PARAMETERS = 64  # the deepest stream that is still made of LUTs
 
 
 @dataclass(frozen=True)
@@ -21,14 +22,14 @@ class Depths:
     parameters: int
 
 
-def stream_depths(engine: EngineConfig, parameter_beats: int = 1024) -> Depths:
+def stream_depths(engine: EngineConfig) -> Depths:
     """Depths with which no process waits for another's burst.
 
     input: two read latencies, so that the loader asks for the next burst while the MAC array still reads, and at least
     512 (one 36-Kbit memory as 512 x 72). weights: the next pass and a latency. sums: a tile leaves the MAC array at one
     group a cycle while the epilogue takes TP * TM / LANES cycles a group, so all but one in so many of ACC_DEPTH groups wait.
-    residual, output: a row's burst and a latency. parameters: all of them, so that the weights behind them on the same port
-    are not kept waiting by the epilogue that unpacks the table.
+    residual, output: a row's burst and a latency. parameters: the epilogue takes a beat a cycle, as fast as they come, but for
+    the few cycles between its two loops.
 
     Any depth of at least 1 is free of deadlock: the processes form no cycle, and `load_weights`, the only one with two
     outputs, writes all parameters first, which the epilogue reads before it waits for anything else.
@@ -40,7 +41,7 @@ def stream_depths(engine: EngineConfig, parameter_beats: int = 1024) -> Depths:
         sums=_rounded(engine.acc_depth - engine.acc_depth // cycles_a_group),
         residual=_rounded(2 * LONGEST_LATENCY),
         output=_rounded(2 * LONGEST_LATENCY),
-        parameters=_rounded(parameter_beats),
+        parameters=PARAMETERS,
     )
 
 

@@ -53,6 +53,12 @@ def op_groups(op: Op, program: Program) -> BlockGroups:
     return block_groups(op.lanes, lanes, op.weights.shape[1], len(op.weights) // op.groups, tm)
 
 
+def table_bytes(program: Program) -> int:
+    """What every op with an activation table loads: the largest table, so that its beats are a constant of the engine."""
+    bits = max([op.requant.out.bits for op in program.ops if op.table is not None], default=0)
+    return max(1 << bits, program.engine.beat) if bits else program.engine.beat
+
+
 def halves_of_last(op: Op, groups: BlockGroups, engine: EngineConfig) -> int:
     """TN-wide passes that cover the lanes in use of every group's last input block."""
     tm = engine.tm
@@ -68,8 +74,7 @@ def encode(program: Program) -> Encoded:
     engine = program.engine
     instructions: list[dict[str, int]] = []
     sources: list[dict[str, int]] = []
-    table_bits = max([op.requant.out.bits for op in program.ops if op.table is not None], default=0)
-    table_size = max(1 << table_bits, engine.beat) if table_bits else engine.beat
+    table_size = table_bytes(program)
     pieces: list[npt.NDArray[np.int8]] = []
     beat = 0
     for op in program.ops:

@@ -25,7 +25,8 @@ class EngineConfig:
     tm, tn, tp: output channels, input channels and pixels multiplied in one cycle. beat: bytes of one AXI transfer.
     lanes: output elements the epilogue makes in one cycle. patch_depth: blocks of tm bytes in one input patch buffer.
     acc_depth: groups of tp pixels whose sums stay on chip. dsp_tn: how many of the tn input channels are multiplied in
-    DSPs, two products each; the others in LUTs. uram: the patch buffers in URAM instead of BRAM.
+    DSPs, two products each; the others in LUTs. uram, table_uram: the patch buffers, the activation table in URAM instead
+    of BRAM.
     """
 
     tm: int = 16
@@ -37,6 +38,7 @@ class EngineConfig:
     acc_depth: int = 1024
     dsp_tn: int = 0
     uram: bool = False
+    table_uram: bool = False
 
     def __post_init__(self) -> None:
         for name in ("tm", "tn", "tp", "beat", "lanes", "patch_depth", "acc_depth"):

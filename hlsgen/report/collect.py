@@ -71,6 +71,7 @@ def csim_facts(program: "Program", result: "CsimResult") -> dict[str, Any]:
         compile_seconds=round(result.compile_seconds, 3),
         gmacs_per_second=round(program.macs() / 1e9 / max(result.seconds, 1e-9), 3),
         types="strict" if result.strict else "fast",
+        streams=result.streams,
         first=Difference.model_validate(difference) if difference else None,
     )
     return facts.model_dump(mode="json")

@@ -56,6 +56,7 @@ class CsimFacts(Facts):
     compile_seconds: float
     gmacs_per_second: float
     types: Literal["fast", "strict"]
+    streams: dict[str, dict[str, int]] | None = None
     first: Difference | None = None
 
 

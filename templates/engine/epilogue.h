@@ -67,11 +67,17 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
                      hls::stream<beat_t> &residual, hls::stream<beat_t> &out) {
 #pragma HLS INLINE off
     const op_t op = PROGRAM[index];
-    // A copy a lane, so that each is read once a cycle; BEAT entries a word, so that a beat is written at once.
-    static data_t table[LANES][TABLE_BEATS][BEAT];
+    // Two lanes read a copy, one through each of its ports; BEAT entries a word, so that a beat is written at once.
+    const int COPIES = (LANES + 1) / 2;
+    static data_t table[COPIES][TABLE_BEATS][BEAT];
     static channel_t channels[MAX_CHANNELS / TM][TM];
 #pragma HLS ARRAY_PARTITION variable=table dim=1 complete
 #pragma HLS ARRAY_RESHAPE variable=table dim=3 complete
+#if TABLE_URAM
+#pragma HLS BIND_STORAGE variable=table type=ram_t2p impl=uram
+#elif TABLE_BEATS > 64
+#pragma HLS BIND_STORAGE variable=table type=ram_t2p impl=bram
+#endif
 #pragma HLS ARRAY_PARTITION variable=channels dim=2 complete
 
     const int table_beats = op.table ? TABLE_BEATS : 0;
@@ -79,11 +85,11 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=0 max=TABLE_BEATS
         const beat_t b = parameters.read();
-        for (int l = 0; l < LANES; l++) {
+        for (int copy = 0; copy < COPIES; copy++) {
 #pragma HLS UNROLL
             for (int j = 0; j < BEAT; j++) {
 #pragma HLS UNROLL
-                table[l][i][j] = b.v[j];
+                table[copy][i][j] = b.v[j];
             }
         }
     }
@@ -138,7 +144,7 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
                     const biased_t sum = biased_t(sums.v[pixel][lane + l]) + biased_t(c.bias);
                     const pre_t pre = requantize(sum, c, op.pre_low, op.pre_high, op.zero_point);
                     const int entry = int(pre) - op.pre_low;
-                    data_t y = op.table ? table[l][entry / BEAT][entry % BEAT] : data_t(pre);
+                    data_t y = op.table ? table[l / 2][entry / BEAT][entry % BEAT] : data_t(pre);
                     if (op.residual >= 0) y = add_residual(y, other.v[(lane + l) % BEAT], op);
                     made.v[(lane + l) % BEAT] = int(y);
                 }

@@ -27,7 +27,7 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
 #pragma HLS DEPENDENCE variable=patch intra false
     static acc_t acc[ACC_DEPTH][TP][TM];
 #pragma HLS ARRAY_PARTITION variable=acc dim=2 complete
-#pragma HLS ARRAY_PARTITION variable=acc dim=3 complete
+#pragma HLS ARRAY_RESHAPE variable=acc dim=3 complete
     weight_t now[TN][TM], next[TN][TM];
 #pragma HLS ARRAY_PARTITION variable=now dim=0 complete
 #pragma HLS ARRAY_PARTITION variable=next dim=0 complete

@@ -152,7 +152,7 @@ def test_the_simulation_moves_exactly_the_tokens_of_the_templates(program: Progr
 
 
 def test_shallower_streams_never_help(program: Program) -> None:
-    way, deep = Link(), stream_depths(program.engine, 1024)
+    way, deep = Link(), stream_depths(program.engine)
     shallow = replace(deep, sums=64, input=64, parameters=16)
     assert simulate(program, way, depths=shallow).cycles > simulate(program, way, depths=deep).cycles
 

@@ -1,0 +1,86 @@
+// The second test bench: the engine's processes all at once, joined by streams of the depths in config.h.
+//
+//   streams [DATA] [--json FILE]
+//
+// tb.cpp runs one process after another, with streams that hold anything; hardware does not. Here a process that finds its
+// stream full waits, so this run ends only where the depths suffice. It counts what goes through every stream, op by op,
+// and holds the feature maps to the reference once more.
+// Exit status: 0 equal, 1 a tensor differs, 2 a file is missing or has another size, 3 the streams deadlock.
+#include "epilogue.h"
+#include "files.h"
+#include "load.h"
+#include "mac.h"
+#include "store.h"
+
+// The DATAFLOW region of engine.cpp: the same processes on the same streams.
+static bool run_op(int index, memory_t &memory, std::FILE *report) {
+    hls::stream<beat_t> input("input", IN_DEPTH), weights("weights", WEIGHT_DEPTH), channels("parameters", PARAMETER_DEPTH);
+    hls::stream<beat_t> residual("residual", RESIDUAL_DEPTH), output("output", OUT_DEPTH);
+    hls::stream<sums_t> sums("sums", SUMS_DEPTH);
+    beat_t *maps = &memory.maps[0];
+    const beat_t *parameters = &memory.parameters[0];
+
+    bounded::region region;
+    region.add("load_input", [&] { load_input(index, maps, input); });
+    region.add("load_weights", [&] { load_weights(index, parameters, channels, weights); });
+    region.add("load_residual", [&] { load_residual(index, maps, residual); });
+    region.add("mac", [&] { mac(index, input, weights, sums); });
+    region.add("epilogue", [&] { epilogue(index, channels, sums, residual, output); });
+    region.add("store_output", [&] { store_output(index, output, maps); });
+    std::string why;
+    if (!region.run(why)) {
+        std::printf("DEADLOCK op %d %s: %s\n", index, TENSORS[index].name, why.c_str());
+        return false;
+    }
+    const bounded::channel *all[] = {&input, &weights, &channels, &sums, &residual, &output};
+    if (report) std::fprintf(report, "%s{\"op\": \"%s\"", index ? ",\n" : "", TENSORS[index].name);
+    for (const bounded::channel *c : all) {
+        if (report)
+            std::fprintf(report, ", \"%s\": {\"tokens\": %lld, \"left\": %zu, \"depth\": %zu}", c->name.c_str(), c->tokens,
+                         c->level, c->depth);
+    }
+    if (report) std::fprintf(report, "}");
+    return true;
+}
+
+int main(int argc, char **argv) {
+    std::string data = "data", json;
+    for (int i = 1; i < argc; i++) {
+        const std::string word = argv[i];
+        if (word == "--json" && i + 1 < argc) {
+            json = argv[++i];
+        } else {
+            data = word;
+        }
+    }
+    memory_t memory;
+    if (!memory.read(data)) return 2;
+    std::FILE *report = json.empty() ? 0 : std::fopen(json.c_str(), "w");
+    if (!json.empty() && !report) {
+        std::fprintf(stderr, "tb: %s cannot be written\n", json.c_str());
+        return 2;
+    }
+    if (report) std::fprintf(report, "[\n");
+    for (int i = 0; i < OP_COUNT; i++) {
+        if (!run_op(i, memory, report)) return 3;
+    }
+    if (report) {
+        std::fprintf(report, "\n]\n");
+        std::fclose(report);
+    }
+    long long wrong = 0;
+    for (int i = 0; i < OP_COUNT; i++) {
+        const tensor_t &t = TENSORS[i];
+        const size_t plane = size_t(t.height) * t.width * TM;
+        const signed char *got = memory.maps[t.address].v, *want = memory.expected[t.address].v;
+        for (int lane = 0; lane < t.blocks * TM; lane++) {
+            if (LANES_OF[t.first_lane + lane] < 0) continue;
+            for (size_t p = 0; p < plane / TM; p++) {
+                const size_t k = lane / TM * plane + p * TM + lane % TM;
+                wrong += got[k] != want[k];
+            }
+        }
+    }
+    std::printf("%s: %d ops through streams of bounded depth, %lld integers differ\n", wrong ? "MISMATCH" : "ENOUGH", OP_COUNT, wrong);
+    return wrong ? 1 : 0;
+}
