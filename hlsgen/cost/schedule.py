@@ -96,6 +96,7 @@ class Scheduler:
             raise HlsgenError(f"a clock expects 10 to 1000 MHz, got {clock_mhz:g}")
         self.graph, self.target, self.clock_mhz = graph, target, clock_mhz
         self._lowered: dict[tuple[int, int], _Lowered] = {}
+        self._other_dsps: dict[tuple[int, int], int] = {}
 
     def lowered(self, engine: EngineConfig) -> "_Lowered":
         """The network for blocks of the engine's TM; TN only decides whether the image is folded, which 16 settles."""
@@ -203,8 +204,10 @@ class Scheduler:
 
     def with_dsps(self, engine: EngineConfig, cores: int) -> EngineConfig:
         """As many of the TN channels in DSPs as the part has for each core."""
-        other = self.used(replace(engine, dsp_tn=0), 1).dsp
-        left = budget(self.target)["dsp"] // cores - other
+        key = engine.tm, engine.lanes  # what the DSPs beside the array depend on
+        if key not in self._other_dsps:
+            self._other_dsps[key] = self.used(replace(engine, dsp_tn=0), 1).dsp
+        left = budget(self.target)["dsp"] // cores - self._other_dsps[key]
         return replace(engine, dsp_tn=max(0, min(engine.tn, left // (engine.tm * engine.tp // 2))))
 
 
