@@ -12,8 +12,8 @@ import jinja2
 from hlsgen import __version__, resources
 from hlsgen.cost.streams import stream_depths
 from hlsgen.errors import HlsgenError
-from hlsgen.names import identifier
 from hlsgen.handoff.platform import system, templates_of
+from hlsgen.names import identifier
 from hlsgen.program.encode import encode
 from hlsgen.program.ops import Op, Program
 from hlsgen.targets import find

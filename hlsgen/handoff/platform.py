@@ -97,7 +97,9 @@ class Zynq:
         base, size = self.processor.control_base, self.processor.control_size
         for s in self.addresses:
             if s.space == "ps/Data" and not base <= s.offset <= s.offset + s.size <= base + size:
-                raise HlsgenError(f"the registers of {s.segment} expect to lie in {base:#x} + {size:#x}, got {s.offset:#x}")
+                raise HlsgenError(
+                    f"the registers of {s.segment} expect to lie in {base:#x} + {size:#x}, got {s.offset:#x}"
+                )
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,9 @@ def templates_of(built: System) -> list[tuple[str, str]]:
     """The hand-off's templates that the system needs, each with the file it makes in the project."""
     scripts = ["run_hls.tcl", "tools.sh"]
     if built.zynq:
-        scripts += [f"{step}.tcl" for step in ("vivado", "project", "processor", "design", "addresses", "implement", "export")]
+        scripts += [
+            f"{step}.tcl" for step in ("vivado", "project", "processor", "design", "addresses", "implement", "export")
+        ]
         scripts.append("constraints.xdc")
     configs = ["hls_config.cfg"] + (["link.cfg"] if built.card else [])
     return [(f"tcl/{n}.j2", f"tcl/{n}") for n in scripts] + [(f"project/{n}.j2", n) for n in configs]
@@ -205,7 +209,9 @@ def _alone(target: Target, cores: int) -> str | None:
         )
     most = min(SWITCH - 1, target.axi.ports * SWITCH // len(MASTERS))
     if cores > most:
-        return f"{cores} cores are more than the {most} that one SmartConnect serves: {ip}; or build with --cores {most}"
+        return (
+            f"{cores} cores are more than the {most} that one SmartConnect serves: {ip}; or build with --cores {most}"
+        )
     return None
 
 

@@ -197,7 +197,7 @@ def _with_calib(b: build.Build, work: Path) -> build.Build:
 
 
 STUBS = """
-foreach name {open_project set_top add_files open_solution set_part create_clock csim_design csynth_design
+foreach name {open_project set_top add_files open_solution set_part create_clock config_interface csim_design csynth_design
               cosim_design export_design} {
     proc $name {args} [string map [list NAME $name] { puts "NAME $args" }]
 }
@@ -209,7 +209,7 @@ source [lindex $argv 0]
     ("asked", "run"),
     [
         ([], ["csim_design", "csynth_design"]),
-        (["-f", "tcl/run_hls.tcl", "export", "csim"], ["csim_design", "export_design"]),
+        (["-f", "tcl/run_hls.tcl", "export", "csim"], ["csim_design", "csynth_design", "export_design"]),
         (["csynth", "cosim"], ["csynth_design", "cosim_design"]),
     ],
 )

@@ -10,7 +10,8 @@ echo "{name} $*" >>"$RECORD"
 case "$*" in
     *"-f tcl/run_hls.tcl csynth"*) mkdir -p hls/solution/syn/report; echo x >hls/solution/syn/report/csynth.xml ;;
     *"-f tcl/run_hls.tcl cosim"*) echo "ops $HLSGEN_OPS" >>"$RECORD" ;;
-    *"-f tcl/run_hls.tcl export"*) mkdir -p hls/solution/impl/ip; echo x >hls/solution/impl/ip/component.xml; echo x >hls/hlsgen_engine.xo ;;
+    *"-f tcl/run_hls.tcl export"*)
+        mkdir -p hls/solution/impl/ip; echo x >hls/solution/impl/ip/component.xml; echo x >hls/hlsgen_engine.xo ;;
     *"-c --mode hls"*) mkdir -p hls/hls/syn/report; echo x >hls/hls/syn/report/csynth.xml ;;
     *"--mode hls --cosim"*) grep '^cosim.argv' hls_cosim.cfg >>"$RECORD" ;;
     *"--mode hls --package"*) mkdir -p hls/hls/impl/ip; echo x >hls/hls/impl/ip/component.xml; echo x >hls/hlsgen_engine.xo ;;

@@ -36,7 +36,9 @@ class Vendor:
     catalog: tuple[str, ...] = field(default=CATALOG)
 
     def facts(self, target: Target, project: Path) -> str:
-        joined = "ip:xlconcat:2.1" if tuple(map(int, self.version.split("."))) < (2025, 1) else "inline_hdl:ilconcat:1.0"
+        joined = (
+            "ip:xlconcat:2.1" if tuple(map(int, self.version.split("."))) < (2025, 1) else "inline_hdl:ilconcat:1.0"
+        )
         boards = []
         if target.board_file is not None and self.board_files:
             for pattern in target.board_file.parts:
@@ -71,7 +73,9 @@ class Ran:
 
 def masters(project: Path) -> list[str]:
     """The AXI masters of the generated engine, by its own pragmas."""
-    return re.findall(r"INTERFACE m_axi port=\w+ offset=slave bundle=(\w+)", (project / "src" / "engine.cpp").read_text())
+    return re.findall(
+        r"INTERFACE m_axi port=\w+ offset=slave bundle=(\w+)", (project / "src" / "engine.cpp").read_text()
+    )
 
 
 def run_tcl(tool: str, script: str, project: Path, target: Target, vendor: Vendor, *words: str, ops: str = "1") -> Ran:

@@ -193,7 +193,9 @@ def test_several_cores_share_the_ports_evenly() -> None:
         assert zynq is not None
         loads = [len(switch.masters) for switch in zynq.switches]
         assert loads == [cores] * 4
-        for switch in zynq.switches[: min(cores, 4)]:  # each port serves every kind of master before it serves one twice
+        for switch in zynq.switches[
+            : min(cores, 4)
+        ]:  # each port serves every kind of master before it serves one twice
             kinds = [m.rsplit("m_axi_")[1] for m in switch.masters[:4]]
             assert len(set(kinds)) == min(cores, 4)
     too_many = platform.system(targets.find("xczu9eg"), PROGRAM, 300.0, 16)

@@ -1,5 +1,7 @@
 """make csynth, cosim, export and bitstream, with fake tools of several versions that record what they are given."""
 
+# ruff: noqa: E501  (tables of error messages)
+
 import os
 import shutil
 import subprocess

@@ -1,5 +1,7 @@
 """Every generated Tcl script, run against a stand-in that knows the vendor's commands and refuses what they would."""
 
+# ruff: noqa: E501  (tables of error messages)
+
 import re
 import shutil
 from collections.abc import Callable
@@ -162,7 +164,9 @@ def test_without_a_board_file_it_says_what_is_missing(
         (Vendor(board_part="xc7z010clg400-1"), "is for xc7z010clg400-1, the engine was synthesized for xc7z020clg400-1"),
     ],
 )  # fmt: skip
-def test_what_goes_wrong_is_said(rendered: Callable[[str, int], Path], vendor: Vendor, said: str, tmp_path: Path) -> None:
+def test_what_goes_wrong_is_said(
+    rendered: Callable[[str, int], Path], vendor: Vendor, said: str, tmp_path: Path
+) -> None:
     folder = project(rendered, "pynq-z2", 1, tmp_path)
     ran = bitstream(folder, "pynq-z2", vendor)
     assert ran.code == 1
