@@ -163,7 +163,12 @@ def _row(name: str, address: int, blocks: int, height: int, width: int, first_la
 def write_manifest(folder: Path, facts: ProjectFacts, program: Program) -> None:
     """manifest.json: what the project is, and the SHA-256 of each of its files."""
     files = sorted(p for d in ("src", "tb", "tcl") for p in (folder / d).rglob("*") if p.is_file())
-    files += [folder / "data" / "parameters.bin", folder / "Makefile", folder / "README.md", *sorted(folder.glob("*.cfg"))]
+    files += [
+        folder / "data" / "parameters.bin",
+        folder / "Makefile",
+        folder / "README.md",
+        *sorted(folder.glob("*.cfg")),
+    ]
     sums = {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
     manifest = {
         "hlsgen": __version__,

@@ -108,7 +108,8 @@ def test_hls_config(name: str, tmp_path: Path) -> None:
     assert re.search(rf"^void {hls['syn.top'][0]}\(", source, re.M)
     assert hls["package.ip.name"] == hls["syn.top"]
     assert "tb/tb.cpp" in hls["tb.file"] and (tmp_path / "tb" / "tb.cpp").is_file()
-    data = set(re.findall(r'data \+ "/(\w+\.bin)"', (tmp_path / "tb" / "tb.cpp").read_text()))
+    bench = "".join(path.read_text() for path in (tmp_path / "tb").iterdir() if path.is_file())
+    data = set(re.findall(r'data \+ "/(\w+\.bin)"', bench))
     assert data and {f"data/{name}" for name in data} == {f for f in hls["tb.file"] if f.startswith("data/")}
     for flag in re.findall(r"-I(\S+)", hls["tb.cflags"][0]):
         assert (tmp_path / flag).is_dir()
