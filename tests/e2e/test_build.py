@@ -241,3 +241,7 @@ def test_the_tcl_script_runs(
 def test_the_project_simulates_by_its_own_makefile(work: Path, whole: dict[str, Any]) -> None:
     done = subprocess.run(["make", "csim"], cwd=work / "whole", capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+    for ops, code, said in (("1", 0, "EXACT: 1 ops, "), ("0", 2, "--ops expects 1 to ")):  # as co-simulation runs it
+        words = ["build/csim", "data", "--ops", ops]
+        done = subprocess.run(words, cwd=work / "whole", capture_output=True, text=True)
+        assert done.returncode == code and said in done.stdout + done.stderr

@@ -144,6 +144,12 @@ def test_link_config(name: str, cores: int, tmp_path: Path) -> None:
     assert {s.split(":")[1] for s in found["slr"]} <= set(target.platform.slrs)
 
 
+def test_the_link_takes_whole_megahertz(tmp_path: Path) -> None:
+    target = targets.find("alveo-u250")
+    render(PROGRAM, tmp_path, ProjectFacts("random", target.vivado, 266.667, "8x8", 25, 1, "alveo-u250"))
+    assert parse((tmp_path / "link.cfg").read_text(), LINK_KEYS)[""]["kernel_frequency"] == ["266"]
+
+
 def test_a_large_network_spans_banks(tmp_path: Path) -> None:
     """U55C's banks hold 512 MB: 1,200 MB of feature maps take three in a row, the parameters another."""
     large = dataclasses.replace(PROGRAM, fmap_beats=1200 * 2**20 // PROGRAM.engine.beat)
