@@ -26,7 +26,7 @@ Facts = dict[str, Any]
 Image = npt.NDArray[np.float32]
 """A letterboxed picture: float32 [3, H, W], RGB, 0..1."""
 
-PROJECT = ("src", "tb", "data", "tcl", "Makefile", "README.md", "manifest.json")
+PROJECT = ("src", "tb", "data", "tcl", "hls_config.cfg", "link.cfg", "Makefile", "README.md", "manifest.json")
 """What `render` writes at the top of the build folder: the project a user hands to Vitis HLS."""
 FACTS = Path("stages") / "facts.json"
 """What every stage said, by stage; with the times, so it differs from build to build."""

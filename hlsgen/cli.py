@@ -315,7 +315,8 @@ def _print_target(target: dict[str, Any]) -> None:
         if isinstance(value, dict):
             click.echo(f"{key}")
             for inner, entry in value.items():
-                click.echo(f"  {inner:<14} {entry}")
+                if entry not in (None, [], ()):
+                    click.echo(f"  {inner:<16} {', '.join(entry) if isinstance(entry, list | tuple) else entry}")
         elif value is not None:
             click.echo(f"{key:<16} {value}")
 

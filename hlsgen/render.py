@@ -12,9 +12,11 @@ import jinja2
 from hlsgen import __version__, resources
 from hlsgen.cost.streams import stream_depths
 from hlsgen.errors import HlsgenError
+from hlsgen.handoff.platform import system, templates_of
 from hlsgen.names import identifier
 from hlsgen.program.encode import encode
 from hlsgen.program.ops import Op, Program
+from hlsgen.targets import find
 
 HEADERS = ("types.h", "walk.h", "load.h", "dot.h", "mac.h", "epilogue.h", "store.h", "engine.h", "engine.cpp")
 BENCHES = ("tb.cpp", "streams.cpp", "files.h", "bounded/hls_stream.h")
@@ -60,8 +62,10 @@ def hls_include() -> Path:
 
 
 def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
-    """Write src/, tb/, tcl/, data/parameters.bin, Makefile, README.md and manifest.json into `folder`."""
+    """Write src/, tb/, tcl/, data/parameters.bin, Makefile, the vendor's configuration files, README.md and manifest.json
+    into `folder`."""
     encoded = encode(program)
+    built = system(find(facts.target), program, facts.clock_mhz, facts.cores, facts.part)
     templates = resources.folder("templates")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([templates, resources.folder("sim")]),
@@ -76,6 +80,7 @@ def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
     context: dict[str, Any] = {
         "origin": origin,
         "facts": facts,
+        "system": built,
         "top": TOP,
         "program_name": identifier(program.name, "a project"),
         "scheme": program.scheme,
@@ -110,8 +115,8 @@ def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
         ("engine/program.h.j2", "src/program.h"),
         ("tensors.h.j2", "tb/tensors.h"),
         ("Makefile.j2", "Makefile"),
-        ("tcl/run_hls.tcl.j2", "tcl/run_hls.tcl"),
         ("project/README.md.j2", "README.md"),
+        *templates_of(built),
     ):
         (folder / target).write_text(environment.get_template(template).render(context), encoding="utf-8")
     encoded.weights.tofile(folder / "data" / "parameters.bin")
@@ -158,7 +163,12 @@ def _row(name: str, address: int, blocks: int, height: int, width: int, first_la
 def write_manifest(folder: Path, facts: ProjectFacts, program: Program) -> None:
     """manifest.json: what the project is, and the SHA-256 of each of its files."""
     files = sorted(p for d in ("src", "tb", "tcl") for p in (folder / d).rglob("*") if p.is_file())
-    files += [folder / "data" / "parameters.bin", folder / "Makefile", folder / "README.md"]
+    files += [
+        folder / "data" / "parameters.bin",
+        folder / "Makefile",
+        folder / "README.md",
+        *sorted(folder.glob("*.cfg")),
+    ]
     sums = {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
     manifest = {
         "hlsgen": __version__,

@@ -4,15 +4,19 @@ import difflib
 import tomllib
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from hlsgen.errors import HlsgenError
 from hlsgen.resources import folder
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$")]
 VivadoPart = Annotated[str, StringConstraints(pattern=r"^xc[a-z0-9]+(-[A-Za-z0-9]+)*$")]
+BoardPart = Annotated[str, StringConstraints(pattern=r"^[a-z0-9.]+:[a-z0-9_-]+:part0:\*$")]
+Carrier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9.]+:[a-z0-9_-]+:[a-z0-9_]+$")]
+Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$")]
+Version = Annotated[str, StringConstraints(pattern=r"^[0-9]+\.[0-9]+$")]
 Source = Annotated[str, StringConstraints(min_length=8)]
 
 
@@ -47,9 +51,11 @@ class Axi(_Strict):
 
 
 class Memory(_Strict):
-    """The memory behind the ports. usable_gb_s, 10^9 bytes a second, is what a long linear burst can expect."""
+    """The memory behind the ports. usable_gb_s, 10^9 bytes a second, is what a long linear burst can expect; size_mb is 2^20
+    bytes, all banks together."""
 
     kind: str
+    size_mb: int = Field(gt=0)
     peak_gb_s: float = Field(gt=0)
     usable_gb_s: float = Field(gt=0)
     source: Source
@@ -57,6 +63,34 @@ class Memory(_Strict):
 
 class Clock(_Strict):
     default_mhz: float = Field(gt=0)
+    source: Source
+
+
+class BoardFile(_Strict):
+    """How Vivado calls the board (`get_board_parts` patterns, the preferred first; the newest version of the first that is
+    installed is taken). A module on a carrier card names the module's connector, the carrier, and its versions, newest
+    first."""
+
+    parts: tuple[BoardPart, ...] = Field(min_length=1)
+    connector: Word | None = None
+    carrier: Carrier | None = None
+    carrier_versions: tuple[Version, ...] = ()
+    source: Source
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if len({self.connector is None, self.carrier is None, not self.carrier_versions}) > 1:
+            raise ValueError("a carrier card needs connector, carrier and carrier_versions")
+        return self
+
+
+class Platform(_Strict):
+    """The Vitis platform of an accelerator card, its memory banks, and its dies (SLRs), the nearest to the memory first."""
+
+    name: Word
+    memory: Literal["DDR", "HBM"]
+    banks: int = Field(gt=0, le=32)
+    slrs: tuple[Word, ...] = Field(min_length=1)
     source: Source
 
 
@@ -71,6 +105,7 @@ class _Part(_Strict):
     axi: Axi
     memory: Memory
     clock: Clock
+    platform: Platform | None = None
 
 
 class _Board(_Strict):
@@ -83,6 +118,7 @@ class _Board(_Strict):
     source: Source
     memory: Memory | None = None
     clock: Clock | None = None
+    board_file: BoardFile | None = None
 
 
 class Target(_Strict):
@@ -99,6 +135,8 @@ class Target(_Strict):
     axi: Axi
     memory: Memory
     clock: Clock
+    platform: Platform | None = None
+    board_file: BoardFile | None = None
     source: str | None = None
 
     @property

@@ -1,23 +1,32 @@
 // The test bench: runs the engine op by op and holds every output tensor to the reference, integer for integer.
 //
-//   tb [DATA] [--json FILE] [--dump FILE]
+//   tb [DATA] [--json FILE] [--dump FILE] [--ops N]
 //
 // DATA holds parameters.bin, image.bin and expected.bin (all feature maps as the INT8 PyTorch model computes them, in
-// the engine's layout). --json writes the verdict, --dump the feature maps that the engine computed.
+// the engine's layout). --json writes the verdict, --dump the feature maps that the engine computed; --ops runs only the
+// first N ops (co-simulation of them all takes hours).
 // Exit status: 0 equal, 1 a tensor differs, 2 a file is missing or has another size.
 #include <chrono>
+#include <cstdlib>
 
 #include "engine.h"
 #include "files.h"
 
 int main(int argc, char **argv) {
     std::string data = "data", json, dump;
+    int ops = OP_COUNT;
     for (int i = 1; i < argc; i++) {
         const std::string word = argv[i];
         if (word == "--json" && i + 1 < argc) {
             json = argv[++i];
         } else if (word == "--dump" && i + 1 < argc) {
             dump = argv[++i];
+        } else if (word == "--ops" && i + 1 < argc) {
+            ops = std::atoi(argv[++i]);
+            if (ops < 1 || ops > OP_COUNT) {
+                std::fprintf(stderr, "tb: --ops expects 1 to %d, got %s\n", OP_COUNT, argv[i]);
+                return 2;
+            }
         } else {
             data = word;
         }
@@ -35,7 +44,7 @@ int main(int argc, char **argv) {
     double total_seconds = 0;
     long long total_elements = 0, total_wrong = 0;
     int wrong_ops = 0;
-    for (int i = 0; i < OP_COUNT; i++) {
+    for (int i = 0; i < ops; i++) {
         const std::chrono::steady_clock::time_point begin = std::chrono::steady_clock::now();
         hlsgen_engine(&maps[0], &maps[0], &memory.parameters[0], &maps[0], i, 1);
         const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
@@ -90,6 +99,6 @@ int main(int argc, char **argv) {
         std::fclose(f);
     }
     std::printf("%s: %d ops, %lld integers compared, %lld differ in %d ops, %.2f s\n", total_wrong ? "MISMATCH" : "EXACT",
-                OP_COUNT, total_elements, total_wrong, wrong_ops, total_seconds);
+                ops, total_elements, total_wrong, wrong_ops, total_seconds);
     return total_wrong ? 1 : 0;
 }

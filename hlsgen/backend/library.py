@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hlsgen.backend.layers import layouts_of
+from hlsgen.cost.array import PORTS
 from hlsgen.csim import tensor_of
 from hlsgen.errors import HlsgenError
 from hlsgen.program.ops import Program
@@ -47,6 +48,8 @@ def write_project(model: Any, lower: Callable[[Any], Program]) -> Program:
         target.vivado,
         1000 / period if period else target.clock.default_mhz,
         "x".join(str(size) for size in program.image[1:]),
+        PORTS[target.resources.dsp_kind],
+        target=target.name,
     )
     render(program, folder, facts)
     (folder / "hls4ml").mkdir(exist_ok=True)

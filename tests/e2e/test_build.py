@@ -197,7 +197,7 @@ def _with_calib(b: build.Build, work: Path) -> build.Build:
 
 
 STUBS = """
-foreach name {open_project set_top add_files open_solution set_part create_clock csim_design csynth_design
+foreach name {open_project set_top add_files open_solution set_part create_clock config_interface csim_design csynth_design
               cosim_design export_design} {
     proc $name {args} [string map [list NAME $name] { puts "NAME $args" }]
 }
@@ -209,7 +209,7 @@ source [lindex $argv 0]
     ("asked", "run"),
     [
         ([], ["csim_design", "csynth_design"]),
-        (["-f", "tcl/run_hls.tcl", "export", "csim"], ["csim_design", "export_design"]),
+        (["-f", "tcl/run_hls.tcl", "export", "csim"], ["csim_design", "csynth_design", "export_design"]),
         (["csynth", "cosim"], ["csynth_design", "cosim_design"]),
     ],
 )
@@ -241,3 +241,7 @@ def test_the_tcl_script_runs(
 def test_the_project_simulates_by_its_own_makefile(work: Path, whole: dict[str, Any]) -> None:
     done = subprocess.run(["make", "csim"], cwd=work / "whole", capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+    for ops, code, said in (("1", 0, "EXACT: 1 ops, "), ("0", 2, "--ops expects 1 to ")):  # as co-simulation runs it
+        words = ["build/csim", "data", "--ops", ops]
+        done = subprocess.run(words, cwd=work / "whole", capture_output=True, text=True)
+        assert done.returncode == code and said in done.stdout + done.stderr

@@ -121,3 +121,36 @@ def test_a_bad_file(tmp_path: Path, change: tuple[str, str], said: str | None) -
     with pytest.raises(HlsgenError) as caught:
         targets.read(path)
     assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ('parts = []\nsource = "a manual"', "b.toml: board_file.parts: tuple should have at least 1 item"),
+        ('parts = ["b"]\nsource = "a manual"', "b.toml: board_file.parts.0: string should match pattern"),
+        (
+            'parts = ["a.com:b:part0:*; exec sh"]\nsource = "a manual"',
+            "b.toml: board_file.parts.0: string should match",
+        ),
+        ('parts = ["a.com:b:part0:*"]', "b.toml: board_file.source: field required"),
+        (
+            'parts = ["a.com:b:part0:*"]\ncarrier = "a.com:c:d"\nsource = "a manual"',
+            "b.toml: board_file: value error, a carrier card needs connector, carrier and carrier_versions",
+        ),
+    ],
+)
+def test_a_bad_board_file(tmp_path: Path, table: str, said: str) -> None:
+    path = tmp_path / "b.toml"
+    path.write_text(f"{BOARD}\n[board_file]\n{table}\n")
+    with pytest.raises(HlsgenError) as caught:
+        targets.read(path)
+    assert str(caught.value).startswith(said)
+
+
+def test_what_the_hand_off_needs() -> None:
+    for t in targets.all_targets().values():
+        assert t.memory.size_mb & (t.memory.size_mb - 1) == 0
+        if t.kind == "board" and t.family.startswith("zynq"):
+            assert t.board_file is not None
+        if t.platform is not None:
+            assert t.memory.size_mb % t.platform.banks == 0
