@@ -53,6 +53,21 @@ def test_the_project_compiles_without_a_warning(scheme: str, compiler: str, type
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("compiler", ["g++", "clang++"])
+def test_the_bounded_streams_compile_without_a_warning(compiler: str, tmp_path: Path) -> None:
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler} is not installed")
+    render(random_program(2, "fixed", ENGINES[1]), tmp_path, FACTS)
+    flags = ["-std=c++14", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-fsyntax-only"]
+    done = subprocess.run(
+        [compiler, *flags, "-Itb/bounded", "-Isrc", "-Itb", "tb/streams.cpp"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("name", ['x"; system("true', "../../etc", "a b", "", "x" * 70])
 def test_hostile_names_do_not_reach_the_project(name: str) -> None:
     with pytest.raises(HlsgenError, match="expects a plain name"):
