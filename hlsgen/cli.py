@@ -17,6 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hlsgen import __version__
+from hlsgen.cli_calibrate import calibrate
 from hlsgen.cli_estimate import estimate
 from hlsgen.errors import HlsgenError
 from hlsgen.quantize.spec import SCHEMES
@@ -68,6 +69,7 @@ def cli() -> None:
 @click.option("--tp", type=int, help="Pixels multiplied in a cycle.")
 @click.option("--lanes", type=int, help="Elements the epilogue makes in a cycle.")
 @click.option("--cores", type=int, help="Engines, each on its own image.")
+@click.option("--no-calibration", "calibration", flag_value=False, default=True, help="Ignore hlsgen calibrate's fit.")
 @click.option("--force", is_flag=True, help="Generate the project even where the part is too small.")
 @click.option("--image", type=click.Path(path_type=Path), help="Picture to simulate and show.")
 @click.option("--strict", is_flag=True, help="C-simulate with the exact-width ap_ types (slow).")
@@ -210,6 +212,7 @@ def version(as_json: bool) -> int:
     return OK
 
 
+cli.add_command(calibrate)
 cli.add_command(estimate)
 
 

@@ -32,6 +32,7 @@ from hlsgen.quantize.spec import SCHEMES, Scheme
 @click.option("--imgsz", help="Image size, 640 or 416x640 (HxW)  [default: the model's own]")
 @click.option("--weights", help="Checkpoint file, 'demo' or 'random' (cost needs no trained weights).")
 @click.option("--scheme", type=click.Choice(SCHEMES), default="fixed", show_default=True, help="Quantization scheme.")
+@click.option("--no-calibration", "calibration", flag_value=False, default=True, help="Ignore hlsgen calibrate's fit.")
 @click.option("--simulate", "simulated", is_flag=True, help="Run the cycle simulation too, beside the formulas.")
 @click.option("--json", "as_json", is_flag=True, help="Print facts as JSON on stdout, nothing else.")
 def estimate(model: str, as_json: bool, **options: Any) -> int:
@@ -58,15 +59,17 @@ def estimate_model(
     weights: str | None = None,
     scheme: Scheme = "fixed",
     simulated: bool = False,
+    calibration: bool = True,
 ) -> dict[str, Any]:
     """Facts of `hlsgen estimate`: those of `hlsgen.cost.estimate.estimate` and model, part, weights, verdict, seconds.
 
     Raises:
         HlsgenError: an unknown model or part, an illegal override, clock or size.
     """
-    from hlsgen import targets
+    from hlsgen import calibrations, targets
     from hlsgen.cli import ImageSize
     from hlsgen.cost.assumed import assumed_graph
+    from hlsgen.cost.coefficients import MODEL
     from hlsgen.cost.fit import check_fit
     from hlsgen.cost.schedule import Overrides, schedule
     from hlsgen.cost.simulate import simulate
@@ -78,7 +81,8 @@ def estimate_model(
     size = None if imgsz is None else ImageSize().convert(imgsz, None, None)
     loaded = load(model, weights or weights_at_hand(model), size)
     graph = assumed_graph(loaded.network, loaded.shape, scheme)
-    design = schedule(graph, target, clock, overrides, objective)
+    coefficients = calibrations.coefficients(target.family) if calibration else MODEL
+    design = schedule(graph, target, clock, overrides, objective, coefficients)
     try:
         check_fit(design, graph, overrides)
         verdict = f"fits {target.name}"
@@ -136,6 +140,12 @@ def _print(facts: dict[str, Any]) -> None:
         f"{roof['ops_per_byte']:.0f} ops a byte, {'memory' if roof['ops_per_byte'] < roof['ridge_ops_per_byte'] else 'compute'}"
         f"-bound below {roof['peak_gops']:.0f} GOPS (ridge at {roof['ridge_ops_per_byte']:.0f})"
     )
+    if "calibration" in facts:
+        known = facts["calibration"]
+        click.echo(
+            f"model     calibrated by {known['reports']} report{'' if known['reports'] == 1 else 's'} of Vitis HLS "
+            f"{known['tool']} for {known['family']} (--no-calibration: without)"
+        )
     used = Table("resource", "used", "of", "share", "limit", box=None, pad_edge=False)
     for name, r in facts["resources"].items():
         used.add_row(name.upper(), f"{r['used']:,}", f"{r['available']:,}", f"{r['share']:.1%}", f"{r['limit']:.0%}")

@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
-from hlsgen.cost.hardware import EPILOGUE_DEPTH, LOOP, OP_START, OP_STOP, Link, step_overhead
+from hlsgen.cost.hardware import LOOP, OP_START, OP_STOP, Link
 from hlsgen.cost.shape import OpShape
 from hlsgen.cost.streams import PARAMETER_BYTES, Depths
 from hlsgen.program.ops import EngineConfig, Tile
@@ -85,14 +85,14 @@ def op_cycles(
     if shape.convolves:
         weighed = OP_START + parameters * way.beat_cycles + 2 * way.burst + engine.tn * engine.tm / engine.beat
         filled = np.maximum(filled, weighed)
-    started = filled + step_overhead(engine)
+    started = filled + way.loops.step_overhead(engine)
     ready = OP_START + way.burst + unpack_cycles(engine, shape) * way.beat_cycles
     # Until the epilogue is ready, the MAC array goes on for as many tiles as the sums' stream holds.
     ahead = np.floor(depths.sums / first["sums"])
     held = np.maximum(0, ready - (started + first["until_sums"] + ahead * first["mac"]))
     held *= ahead < counts.sum(axis=0)
     steady = sums["total"] - tiles["saved"][-1]
-    end = EPILOGUE_DEPTH + way.write_latency + OP_STOP
+    end = way.loops.epilogue_depth + way.write_latency + OP_STOP
     total = np.maximum(started + held + steady + tiles["drain"][-1], ready + sums["epilogue"]) + end
     data = sums["bytes"] + parameters * engine.beat
     memory = data / way.bytes_a_cycle
@@ -146,7 +146,7 @@ def _tile(
     tm, tn, tp = engine.tm, engine.tn, engine.tp
     block_beats, weight_beats = tm // engine.beat, tn * tm // engine.beat
     (kh, kw), (sh, sw), taps = shape.window.kernel, shape.window.stride, shape.taps
-    inputs, overhead = shape.groups.inputs, step_overhead(engine)
+    inputs, overhead = shape.groups.inputs, way.loops.step_overhead(engine)
     pixels = rows * cols
     groups = -(-pixels // tp)
     length = np.maximum(groups, engine.pass_min)
@@ -189,7 +189,7 @@ def _tile(
     whole_out = cols == shape.size_out[1]
     out_bursts = np.where(whole_out, 1, rows)
     out_beats = pixels * block_beats
-    epilogue_block = pixels * (tm // engine.lanes) + EPILOGUE_DEPTH + LOOP
+    epilogue_block = pixels * (tm // engine.lanes) + way.loops.epilogue_depth + LOOP
     store_block = out_bursts * (way.write_latency + LOOP) + out_beats * way.beat_cycles
     residual_block = (out_bursts * way.burst + out_beats * way.beat_cycles) * float(shape.residual)
     behind = np.maximum(np.maximum(epilogue_block, store_block), residual_block)

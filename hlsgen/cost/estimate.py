@@ -5,6 +5,7 @@ from typing import Any
 
 from hlsgen.cost.array import PORTS
 from hlsgen.cost.budget import CEILINGS, overflows
+from hlsgen.cost.coefficients import MODEL, Coefficients
 from hlsgen.cost.cycles import one_tile
 from hlsgen.cost.hardware import Link, link
 from hlsgen.cost.program_shapes import op_shapes
@@ -13,26 +14,30 @@ from hlsgen.cost.streams import stream_depths
 from hlsgen.program.ops import EngineConfig, Program
 from hlsgen.targets import Target
 
-ERROR_BAR = {"cycles": 0.05, "resources": 0.25}
-"""Cycles: against the cycle simulation, checked by test on every network of docs/cost-model.md. Resources: before a
-csynth report of the user's own has calibrated them."""
+CYCLES_ERROR = 0.05
+"""Against the cycle simulation, checked by test on every network of docs/cost-model.md. The resources' error is the
+coefficients'."""
 
 Facts = dict[str, Any]
 
 
-def estimate(program: Program, target: Target, clock_mhz: float, cores: int = 1) -> Facts:
+def estimate(
+    program: Program, target: Target, clock_mhz: float, cores: int = 1, coefficients: Coefficients = MODEL
+) -> Facts:
     """What `program` takes on `cores` cores of its engine, by the closed formulas.
 
     Returns the keys clock_mhz, cores, engine, cycles (of one inference on one core), latency_ms, fps (all cores), gops (two a
     multiply-accumulate), gops_per_dsp (of the DSPs used), mac_utilization (products of the network over the array's
     capacity), ddr_bytes (an inference), bandwidth_gb_s {needed, available}, resources {lut, ff, dsp, bram36, uram: {used,
-    available, share, limit}}, terms (LUTs and the rest of one core by term), fits, over, error_bar, roofline and layers.
+    available, share, limit}}, terms (LUTs and the rest of one core by term), fits, over, error_bar, roofline and layers; with
+    a calibration, calibration (`Coefficients.facts`).
     """
-    engine, way = program.engine, link(target, program.engine, clock_mhz, cores)
+    engine, way = program.engine, link(target, program.engine, clock_mhz, cores, coefficients.loops)
     layers = layer_facts(program, way)
     cycles = sum(layer["cycles"] for layer in layers)
     known, depths = widths(program, PORTS[target.resources.dsp_kind]), stream_depths(program.engine)
-    used = total_usage(engine, known, depths, cores, target.axi.ports)
+    used = total_usage(engine, known, depths, cores, target.axi.ports, coefficients.factors)
+    by_term = coefficients.factors.applied(terms(engine, known, depths))
     fps = cores * clock_mhz * 1e6 / cycles
     gops = 2 * program.macs() * fps / 1e9
     data = sum(layer["ddr_bytes"] for layer in layers)
@@ -59,10 +64,11 @@ def estimate(program: Program, target: Target, clock_mhz: float, cores: int = 1)
             }
             for name, limit in CEILINGS.items()
         },
-        "terms": {name: dict(vars(term)) for name, term in terms(engine, known, depths).items()},
+        "terms": {name: dict(vars(term)) for name, term in by_term.items()},
         "fits": not over,
         "over": over,
-        "error_bar": dict(ERROR_BAR),
+        "error_bar": {"cycles": CYCLES_ERROR, "resources": coefficients.error},
+        **({"calibration": coefficients.facts()} if coefficients.calibrated else {}),
         "roofline": {
             "peak_gops": peak,
             "bandwidth_gb_s": target.bandwidth_gb_s,

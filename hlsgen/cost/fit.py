@@ -49,7 +49,7 @@ def describe(design: Design) -> str:
 
 def nearest(design: Design, graph: Any, overrides: Overrides) -> Design | None:
     """The design that fits and keeps the most of what the user fixed; of several, the fastest. None where none fits."""
-    scheduler = Scheduler(graph, design.target, design.clock_mhz)
+    scheduler = Scheduler(graph, design.target, design.clock_mhz, design.coefficients)
     fixed = [name for name, value in vars(overrides).items() if value is not None]
     for dropped in range(len(fixed) + 1):
         found = []

@@ -22,8 +22,24 @@ OP_STOP = 8  # every process done, the next op's start
 
 
 @dataclass(frozen=True)
+class Loops:
+    """Depths of the engine's own loops in cycles: the constants above, or what a calibration found."""
+
+    step_setup: int = STEP_SETUP
+    loop_depth: int = LOOP_DEPTH
+    epilogue_depth: int = EPILOGUE_DEPTH
+
+    def step_overhead(self, engine: EngineConfig) -> int:
+        """Cycles of a MAC step besides its loop's iterations: to set it up and to drain the array."""
+        return max(1, self.step_setup + self.loop_depth + latency(engine))
+
+
+LOOPS = Loops()
+
+
+@dataclass(frozen=True)
 class Link:
-    """The way to memory as one core sees it.
+    """The way to memory as one core sees it, and the loops at its end.
 
     read_latency, write_latency: cycles. beat_cycles: cycles a beat takes on its port (1 where the port is as wide and as
     fast as the engine's). bytes_a_cycle: this core's share of the memory's usable bandwidth.
@@ -33,6 +49,7 @@ class Link:
     write_latency: int = math.ceil(WRITE_LATENCY_NS * 0.150)
     beat_cycles: float = 1.0
     bytes_a_cycle: float = 3200 / 150
+    loops: Loops = LOOPS
 
     @property
     def burst(self) -> int:
@@ -40,12 +57,7 @@ class Link:
         return self.read_latency + LOOP
 
 
-def step_overhead(engine: EngineConfig) -> int:
-    """Cycles of a MAC step besides its loop's iterations: to set it up and to drain the array."""
-    return STEP_SETUP + LOOP_DEPTH + latency(engine)
-
-
-def link(target: Target, engine: EngineConfig, clock_mhz: float, cores: int) -> Link:
+def link(target: Target, engine: EngineConfig, clock_mhz: float, cores: int, loops: Loops = LOOPS) -> Link:
     """The link of each of `cores` equal cores. Source: the target's file (ports, usable bandwidth)."""
     port = target.axi.width_bits / 8 * min(1.0, target.axi.clock_mhz / clock_mhz)
     port *= min(1.0, target.axi.ports / (MASTERS * cores))  # more masters than ports take turns
@@ -55,4 +67,5 @@ def link(target: Target, engine: EngineConfig, clock_mhz: float, cores: int) -> 
         math.ceil(WRITE_LATENCY_NS * clock_mhz / 1000),
         max(1.0, engine.beat / port),
         share,
+        loops,
     )

@@ -92,8 +92,34 @@ class Usage:
         return Usage(self.lut * n, self.ff * n, self.dsp * n, self.bram36 * n, self.uram * n)
 
 
+@dataclass(frozen=True)
+class Factors:
+    """What a calibration multiplies the terms by: (term, resource, factor), 1 where nothing is said.
+
+    extra: what a core takes that no term foresees.
+    """
+
+    of: tuple[tuple[str, str, float], ...] = ()
+    extra: Usage = Usage()
+
+    def factor(self, term: str, resource: str) -> float:
+        return next((factor for t, r, factor in self.of if (t, r) == (term, resource)), 1.0)
+
+    def applied(self, found: dict[str, Usage]) -> dict[str, Usage]:
+        """The terms, each resource of each times its factor, in whole units (BRAM in halves)."""
+        values = {name: dict(vars(term)) for name, term in found.items()}
+        for term, resource, factor in self.of:
+            if term in values:  # a calibration may know terms that this engine has not
+                values[term][resource] = _whole(resource, values[term][resource] * factor)
+        scaled = {name: Usage(**value) for name, value in values.items()}
+        return scaled if self.extra == Usage() else scaled | {"not foreseen": self.extra}
+
+
+AS_MODELLED = Factors()
+
+
 def terms(engine: EngineConfig, w: Widths, d: Depths) -> dict[str, Usage]:
-    """One core's resources by term."""
+    """One core's resources by term, before any calibration."""
     tm, tn, tp, lanes, beat = engine.tm, engine.tn, engine.tp, engine.lanes, engine.beat
     bits = beat * 8
     pairs = engine.dsp_tn * tm * tp // 2
@@ -126,24 +152,31 @@ def terms(engine: EngineConfig, w: Widths, d: Depths) -> dict[str, Usage]:
         + _memory(memory(d.sums, tp * tm * w.acc))
         + sum((_memory(memory(n, bits)) for n in (d.input, d.weights, d.residual, d.output, d.parameters)), Usage()),
         "AXI ports": (Usage(lut=AXI_LUT + AXI_LUT_A_BIT * bits, ff=AXI_FF + AXI_FF_A_BIT * bits) + port).times(MASTERS),
-        "control": Usage(lut=CONTROL_LUT, ff=CONTROL_FF)
-        + Usage(lut=LOADER_LUT * 7 // 2, ff=LOADER_FF * 7 // 2)
-        + Usage(lut=ARRAY_LUT + tp * PIXEL_LUT, ff=ARRAY_FF + tp * PIXEL_LUT),
+        "AXI-Lite": Usage(lut=CONTROL_LUT, ff=CONTROL_FF),
+        "loaders": Usage(lut=LOADER_LUT * 7 // 2, ff=LOADER_FF * 7 // 2),
+        "array control": Usage(lut=ARRAY_LUT + tp * PIXEL_LUT, ff=ARRAY_FF + tp * PIXEL_LUT),
         "addresses": Usage(lut=ADDRESS_PRODUCTS * ADDRESS_LUT),
         "program": Usage(lut=PROGRAM_BITS * -(-w.ops // 64)),
     }
 
 
 @lru_cache(maxsize=1 << 16)
-def usage(engine: EngineConfig, w: Widths, d: Depths) -> Usage:
+def usage(engine: EngineConfig, w: Widths, d: Depths, factors: Factors = AS_MODELLED) -> Usage:
     """Resources of one core."""
-    return sum(terms(engine, w, d).values(), Usage())
+    return sum(factors.applied(terms(engine, w, d)).values(), Usage())
 
 
-def total_usage(engine: EngineConfig, w: Widths, d: Depths, cores: int, ports: int) -> Usage:
+def total_usage(
+    engine: EngineConfig, w: Widths, d: Depths, cores: int, ports: int, factors: Factors = AS_MODELLED
+) -> Usage:
     """Resources of `cores` cores on a part with `ports` memory ports, interconnect included."""
     shared = max(0, MASTERS * cores - ports)
-    return usage(engine, w, d).times(cores) + Usage(lut=INTERCONNECT_LUT, ff=INTERCONNECT_FF).times(shared)
+    return usage(engine, w, d, factors).times(cores) + Usage(lut=INTERCONNECT_LUT, ff=INTERCONNECT_FF).times(shared)
+
+
+def _whole(resource: str, value: float) -> float:
+    """Whole units; half blocks of BRAM."""
+    return round(value * 2) / 2 if resource == "bram36" else round(value)
 
 
 def _memory(m: Memory, copies: int = 1) -> Usage:

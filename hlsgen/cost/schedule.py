@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from hlsgen.cost.array import PORTS, PRODUCT_LUT
 from hlsgen.cost.budget import budget, overflows
+from hlsgen.cost.coefficients import MODEL, Coefficients
 from hlsgen.cost.estimate import Facts, estimate
 from hlsgen.cost.hardware import Link, link
 from hlsgen.cost.program_shapes import op_shapes
@@ -68,6 +69,7 @@ class Design:
     used: Usage
     depths: Depths
     way: Link
+    coefficients: Coefficients = MODEL
 
     @property
     def fps(self) -> float:
@@ -85,16 +87,16 @@ class Design:
     @cached_property
     def estimate(self) -> Facts:
         """`hlsgen.cost.estimate.estimate` of this design."""
-        return estimate(self.program, self.target, self.clock_mhz, self.cores)
+        return estimate(self.program, self.target, self.clock_mhz, self.cores, self.coefficients)
 
 
 class Scheduler:
     """Prices engines for one network; lowers it once for each block size that it looks at."""
 
-    def __init__(self, graph: Any, target: Target, clock_mhz: float) -> None:
+    def __init__(self, graph: Any, target: Target, clock_mhz: float, coefficients: Coefficients = MODEL) -> None:
         if not 10 <= clock_mhz <= 1000:
             raise HlsgenError(f"a clock expects 10 to 1000 MHz, got {clock_mhz:g}")
-        self.graph, self.target, self.clock_mhz = graph, target, clock_mhz
+        self.graph, self.target, self.clock_mhz, self.coefficients = graph, target, clock_mhz, coefficients
         self._lowered: dict[tuple[int, int], _Lowered] = {}
         self._other_dsps: dict[tuple[int, int], int] = {}
 
@@ -106,17 +108,20 @@ class Scheduler:
             self._lowered[key] = _Lowered.of(lower(self.graph, roomy), PORTS[self.target.resources.dsp_kind])
         return self._lowered[key]
 
+    def way(self, engine: EngineConfig, cores: int) -> Link:
+        return link(self.target, engine, self.clock_mhz, cores, self.coefficients.loops)
+
     def used(self, engine: EngineConfig, cores: int) -> Usage:
         """Resources of all cores."""
-        ports = self.target.axi.ports
-        return total_usage(engine, self.lowered(engine).widths, stream_depths(engine), cores, ports)
+        ports, factors = self.target.axi.ports, self.coefficients.factors
+        return total_usage(engine, self.lowered(engine).widths, stream_depths(engine), cores, ports, factors)
 
     def fits(self, engine: EngineConfig, cores: int) -> bool:
         return not overflows(self.used(engine, cores), self.target)
 
     def tiles(self, engine: EngineConfig, cores: int, limit: float = math.inf) -> tuple[list[Tile], float]:
         """The best tile of every op, and the sum of the cycles; no tiles where that is certain to exceed `limit`."""
-        way, depths = link(self.target, engine, self.clock_mhz, cores), stream_depths(engine)
+        way, depths = self.way(engine, cores), stream_depths(engine)
         network = self.lowered(engine)
         ops, shapes, floors = network.program.ops, network.shapes, network.floors(engine).tolist()
         known: dict[OpShape, tuple[Tile, float]] = {}
@@ -138,9 +143,8 @@ class Scheduler:
         """
         tiles, cycles = self.tiles(engine, cores)
         program = retiled(self.lowered(engine).program, engine, tiles)
-        way = link(self.target, engine, self.clock_mhz, cores)
-        used = self.used(engine, cores)
-        return Design(engine, program, cores, self.clock_mhz, self.target, cycles, used, stream_depths(engine), way)
+        used, depths, way = self.used(engine, cores), stream_depths(engine), self.way(engine, cores)
+        return Design(engine, program, cores, self.clock_mhz, self.target, cycles, used, depths, way, self.coefficients)
 
     def best(self, overrides: Overrides, objective: Objective) -> Design | None:
         """The fastest design that fits (to GAP), or None.
@@ -178,9 +182,10 @@ class Scheduler:
     def _bounded(self, overrides: Overrides, objective: Objective) -> Iterator[tuple[float, EngineConfig, int]]:
         """(inferences a cycle that cannot be exceeded, engine, cores) of everything that fits with the least buffers."""
         for engine in legal_engines(overrides, self.target):
-            uram = self.target.resources.uram > 0
-            least = replace(engine, patch_depth=PATCH_DEPTHS[-1], acc_depth=ACC_DEPTHS[-1], uram=uram, table_uram=uram)
-            if array_lut(engine, self.target) > budget(self.target)["lut"]:
+            least = replace(
+                engine, patch_depth=PATCH_DEPTHS[-1], acc_depth=ACC_DEPTHS[-1], uram=self.target.resources.uram > 0
+            )
+            if array_lut(engine, self.target, self.coefficients) > budget(self.target)["lut"]:
                 continue  # before anything is lowered for it
             floor = float(self.lowered(engine).floors(engine).sum())
             for cores in range(1, MAX_CORES + 1) if overrides.cores is None else (overrides.cores,):
@@ -208,7 +213,8 @@ class Scheduler:
         if key not in self._other_dsps:
             self._other_dsps[key] = self.used(replace(engine, dsp_tn=0), 1).dsp
         left = budget(self.target)["dsp"] // cores - self._other_dsps[key]
-        return replace(engine, dsp_tn=max(0, min(engine.tn, left // (engine.tm * engine.tp // 2))))
+        channel = engine.tm * engine.tp // 2 * self.coefficients.factors.factor("products in DSPs", "dsp")
+        return replace(engine, dsp_tn=max(0, min(engine.tn, int(left // channel if channel else engine.tn))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,10 +253,11 @@ class _Lowered:
         return np.maximum(np.maximum(array, epilogue), v["read"] / engine.beat)
 
 
-def array_lut(engine: EngineConfig, target: Target) -> int:
+def array_lut(engine: EngineConfig, target: Target, coefficients: Coefficients = MODEL) -> float:
     """The least LUTs of the array alone: as much of it in DSPs as the part has."""
-    products = engine.tm * engine.tn * engine.tp
-    return max(0, products - 2 * target.resources.dsp) * PRODUCT_LUT
+    factors, products = coefficients.factors, engine.tm * engine.tn * engine.tp
+    in_dsps = 2 * target.resources.dsp / max(1e-3, factors.factor("products in DSPs", "dsp"))
+    return max(0.0, products - in_dsps) * PRODUCT_LUT * factors.factor("products in LUTs", "lut")
 
 
 def legal_engines(overrides: Overrides, target: Target) -> Iterator[EngineConfig]:
@@ -305,17 +312,18 @@ def schedule(
     clock_mhz: float | None = None,
     overrides: Overrides | None = None,
     objective: Objective = "throughput",
+    coefficients: Coefficients = MODEL,
 ) -> Design:
     """The fastest design of a ModelGraph (after the passes) on a part.
 
-    clock_mhz: by default the target's. Where nothing fits, the design comes back that comes nearest, with `fits` False:
-    `hlsgen.cost.fit.check_fit` says what to do.
+    clock_mhz: by default the target's. coefficients: of the cost model. Where nothing fits, the design comes back that comes
+    nearest, with `fits` False: `hlsgen.cost.fit.check_fit` says what to do.
 
     Raises:
         HlsgenError: an illegal override or clock.
     """
     fixed = overrides or Overrides()
-    scheduler = Scheduler(graph, target, clock_mhz or target.clock.default_mhz)
+    scheduler = Scheduler(graph, target, clock_mhz or target.clock.default_mhz, coefficients)
     best = scheduler.best(fixed, objective)
     return best or smallest(scheduler, fixed)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from hlsgen.cost.cycles import parameter_beats
 from hlsgen.cost.events import Get, Join, Move, Process, Put, Simulator, Stream
-from hlsgen.cost.hardware import EPILOGUE_DEPTH, LOOP, OP_START, OP_STOP, Link, step_overhead
+from hlsgen.cost.hardware import LOOP, OP_START, OP_STOP, Link
 from hlsgen.cost.program_shapes import op_shapes
 from hlsgen.cost.shape import OpShape
 from hlsgen.cost.streams import PARAMETER_BYTES, Depths, stream_depths
@@ -265,7 +265,7 @@ class _Op:
         groups_of = [g for g, *_ in self.walk() for _ in range(inputs)]
         loads_left = sum(self.passes(c, blocks) for _, c, _, _, _, _, blocks in steps) if convolves else 0
         for s in range(len(steps) + 1):
-            yield float(step_overhead(self.engine))
+            yield float(self.way.loops.step_overhead(self.engine))
             start = self.simulator.now
             fill_cycles = fill_beats = 0
             if s < len(steps):
@@ -321,7 +321,7 @@ class _Op:
         for t, (_, _, _, rows, cols, blocks) in enumerate(self.walk()):
             start = self.simulator.now
             for _ in range(blocks):
-                yield float(EPILOGUE_DEPTH + LOOP)
+                yield float(self.way.loops.epilogue_depth + LOOP)
                 pixels = rows * cols
                 while pixels:
                     n = min(pixels, max(1, self.chunk // (per_pixel * engine.tp)) * engine.tp)
