@@ -51,8 +51,8 @@ PLACE_OF: dict[str, dict[str, float]] = {
 }
 """Which share of a term lies where."""
 
-NOISE = 0.03  # relative, of what a report says of a process
-SPREAD, TOGETHER = 0.5, 0.9  # the prior of a factor
+NOISE = 0.02  # relative, of what a report says of a process
+SPREAD, TOGETHER = 0.5, 0.7  # the prior of a factor
 DEPTH_SPREAD = 10.0  # cycles: the prior of a depth; a report's own are exact to one
 FLOOR = 0.05  # relative: no calibration promises the resources closer than this
 
