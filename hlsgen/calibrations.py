@@ -57,9 +57,10 @@ def keep(found: Sequence[Sample]) -> None:
     text = json.dumps({"format": _FORMAT, "samples": _SAMPLES.dump_python(list(found), mode="json")}, indent=1)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
-            file.write(text + "\n")
-        os.replace(file.name, path)
+        with tempfile.TemporaryDirectory(prefix=".calibration.", dir=path.parent) as aside:
+            whole = Path(aside) / path.name
+            whole.write_text(text + "\n", encoding="utf-8")
+            os.replace(whole, path)
     except OSError as error:
         raise HlsgenError(
             f"cannot write {path}: {error.strerror}; set {FOLDER} to a folder that you may write to"
