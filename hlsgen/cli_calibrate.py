@@ -83,8 +83,8 @@ def _observed(path: Path, build: Path | None) -> tuple[Any, dict[str, int]]:
     """The sample of a report and the intervals that it missed."""
     from hlsgen.build import opened
     from hlsgen.cost.array import PORTS
-    from hlsgen.cost.estimate import program_depths
     from hlsgen.cost.resources import widths
+    from hlsgen.cost.streams import stream_depths
     from hlsgen.handoff.reports import csynth
     from hlsgen.handoff.reports.observe import missed_intervals, sample
     from hlsgen.render import TOP
@@ -94,7 +94,7 @@ def _observed(path: Path, build: Path | None) -> tuple[Any, dict[str, int]]:
     clock = float(b.facts["lower"]["clock_mhz"])
     report.expect(TOP, b.target.vivado, 1000 / clock)
     known = widths(b.program, PORTS[b.target.resources.dsp_kind])
-    one = sample(report, b.target.family, clock, b.program.engine, known, program_depths(b.program))
+    one = sample(report, b.target.family, clock, b.program.engine, known, stream_depths(b.program.engine))
     return one, missed_intervals(report)
 
 

@@ -182,9 +182,8 @@ class Scheduler:
     def _bounded(self, overrides: Overrides, objective: Objective) -> Iterator[tuple[float, EngineConfig, int]]:
         """(inferences a cycle that cannot be exceeded, engine, cores) of everything that fits with the least buffers."""
         for engine in legal_engines(overrides, self.target):
-            least = replace(
-                engine, patch_depth=PATCH_DEPTHS[-1], acc_depth=ACC_DEPTHS[-1], uram=self.target.resources.uram > 0
-            )
+            uram = self.target.resources.uram > 0
+            least = replace(engine, patch_depth=PATCH_DEPTHS[-1], acc_depth=ACC_DEPTHS[-1], uram=uram, table_uram=uram)
             if array_lut(engine, self.target, self.coefficients) > budget(self.target)["lut"]:
                 continue  # before anything is lowered for it
             floor = float(self.lowered(engine).floors(engine).sum())
