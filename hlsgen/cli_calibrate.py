@@ -114,18 +114,15 @@ def _around(path: Path) -> Path:
 
 
 def _facts(held: Sequence[Any]) -> dict[str, Any]:
-    from hlsgen.cost.calibrate import RESOURCES, SPREAD, deviations, errors, fit, predicted
+    from hlsgen.cost.calibrate import RESOURCES, deviations, errors, fit, predicted
     from hlsgen.cost.coefficients import MODEL
 
     fitted, known = fit(held), deviations(held)
     factors = {(term, resource): factor for term, resource, factor in fitted.factors.of}
     terms: dict[str, dict[str, Any]] = {}
     for (term, resource), deviation in known.items():
-        if deviation < 0.98 * SPREAD:
-            terms.setdefault(term, {})[resource] = {
-                "factor": factors.get((term, resource), 1.0),
-                "deviation": round(deviation, 3),
-            }
+        factor = factors.get((term, resource), 1.0)
+        terms.setdefault(term, {})[resource] = {"factor": factor, "deviation": round(deviation, 3)}
     return fitted.facts() | {
         "error": fitted.error,
         "terms": terms,

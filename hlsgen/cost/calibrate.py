@@ -125,15 +125,15 @@ def errors(one: Sample, coefficients: Coefficients) -> dict[str, float]:
 
 
 def deviations(samples: Sequence[Sample]) -> dict[tuple[str, str], float]:
-    """How well each factor is known: its standard deviation after the fit, by (term, resource); SPREAD where nothing speaks
-    of it."""
+    """How well each factor is known: its standard deviation after the fit, by (term, resource), of what any report's engine
+    has of it. The prior's was SPREAD."""
     names = _names(samples)
     found = {}
     for resource in RESOURCES:
         a, _, _ = _equations(samples, names, resource)
         covariance = np.linalg.inv(a.T @ a + _precision(names))
-        for i, name in enumerate(names):
-            found[name, resource] = math.sqrt(float(covariance[i, i]))
+        for i in np.flatnonzero(a.any(axis=0)):
+            found[names[i], resource] = math.sqrt(float(covariance[i, i]))
     return found
 
 

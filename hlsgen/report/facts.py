@@ -87,6 +87,7 @@ class ReportFacts(Facts):
     onnx: Rows | None = None
     engine: Rows | None = None
     estimate: Rows | None = None
+    reports: Rows | None = None
     detections: dict[str, tuple[Box, ...]] | None = None
     layers: tuple[LayerFacts, ...] = ()
     stages: dict[str, float] = {}

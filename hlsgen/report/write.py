@@ -2,12 +2,15 @@
 
 import base64
 import json
+import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from pydantic import ValidationError
 
 from hlsgen.report import plot
 from hlsgen.report.facts import ReportFacts
@@ -55,6 +58,31 @@ def write_report(folder: Path, facts: ReportFacts, pictures: Sequence[Picture] =
     (folder / "report.json").write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     (folder / "report.html").write_text(_page(whole, pictures), encoding="utf-8")
     return content
+
+
+def add_reports(folder: Path, section: dict[str, Any]) -> str | None:
+    """Put the vendor's reports (`hlsgen.handoff.reports.compare.compare`) into a build's report.json and report.html.
+
+    Returns why the page is as it was, where it could not be written anew; None where it was.
+    """
+    from hlsgen.report.detections import TITLES
+
+    why = f"{folder / 'report.html'} was left as it is"
+    try:
+        facts = ReportFacts.model_validate_json((folder / "report.json").read_text(encoding="utf-8"))
+        pictures = [
+            Picture(name, *TITLES[name], len(boxes), (folder / "pictures" / f"{name}.jpg").read_bytes())
+            for name, boxes in (facts.detections or {}).items()
+        ]
+        with tempfile.TemporaryDirectory(prefix=".report.", dir=folder) as aside:
+            write_report(Path(aside), facts.model_copy(update={"reports": section}), pictures)
+            for name in ("report.json", "report.html"):
+                os.replace(Path(aside) / name, folder / name)
+    except OSError as error:
+        return f"{why}: {error.strerror}"
+    except (ValidationError, KeyError):
+        return f"{why}: report.json is damaged or another version's"
+    return None
 
 
 def _page(facts: ReportFacts, pictures: Sequence[Picture]) -> str:

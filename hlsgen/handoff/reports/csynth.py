@@ -76,8 +76,9 @@ class Csynth:
     modules: dict[str, Module]
 
     @property
-    def estimated_mhz(self) -> float:
-        return 1000 / self.estimated_ns
+    def reachable_mhz(self) -> float:
+        """The clock that the estimated period would keep, with the same share of it left as uncertainty."""
+        return 1000 / self.estimated_ns * (1 - self.uncertainty_ns / self.target_ns)
 
     @property
     def clock_met(self) -> bool:
@@ -188,7 +189,7 @@ def _range(element: Element, tag: str) -> Range | None:
 
 
 def _cycles(text: str | None) -> int | None:
-    """A whole number; None for the tool's undef, ?, - and inf. Some versions join least and most: 3 ~ 7 is read elsewhere."""
+    """A whole number; None for the tool's undef, ?, - and inf."""
     found = re.fullmatch(r"\s*(\d{1,18})\s*", text or "")
     return int(found[1]) if found else None
 
