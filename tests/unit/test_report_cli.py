@@ -114,7 +114,7 @@ def test_what_is_missed_comes_first(
     assert out.splitlines()[: len(said)] == said
     golden("report_missed.txt", "\n".join(said) + "\n")
     page = (built / "report.html").read_text(encoding="utf-8")
-    assert page.index("61,022 LUT") < page.index("estimate, 1 core")
+    assert page.index("61,022 LUT") < page.index("work an image") < page.index("estimate, 1 core")
 
 
 def test_half_of_them(built: Path, synthesis: Synthesis, capsys: pytest.CaptureFixture[str]) -> None:
