@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from hlsgen.cost.hardware import LOOPS, Loops
@@ -23,7 +23,7 @@ class Coefficients:
     error: float = RESOURCES_UNCALIBRATED
     family: str = ""
     tool: str = ""
-    reports: int = field(default=0)
+    reports: int = 0
 
     @property
     def calibrated(self) -> bool:
