@@ -39,7 +39,7 @@ def find(folder: Path, top: str) -> Found:
         ),
         pick(
             ("reports/utilization.rpt",),
-            lambda name: name.endswith(("utilization_routed.rpt", "utilization_placed.rpt")),
+            lambda name: name.endswith(("utilization_routed.rpt", "utilization_placed.rpt", "full_util_routed.rpt")),
         ),
         pick(("reports/timing_summary.rpt",), lambda name: name.endswith("timing_summary_routed.rpt")),
     )
