@@ -263,6 +263,7 @@ def lower(b: Build) -> Facts:
     from hlsgen.cost.fit import check_fit
     from hlsgen.cost.schedule import Overrides, schedule
     from hlsgen.cost.simulate import simulate
+    from hlsgen.cost.trace import trace
     from hlsgen.program import golden, store
 
     o = b.options
@@ -284,7 +285,7 @@ def lower(b: Build) -> Facts:
         "arch": "engine",
         "engine": asdict(b.program.engine),
         "clock_mhz": design.clock_mhz,
-        "estimate": {**design.estimate, "unfit": unfit},
+        "estimate": {**design.estimate, "unfit": unfit, "trace": trace(design.program, design.way, design.depths)},
         "simulation": {
             "cycles": ran.cycles,
             "formula_over_simulation": design.cycles / ran.cycles,

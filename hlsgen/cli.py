@@ -19,6 +19,7 @@ from rich.table import Table
 from hlsgen import __version__
 from hlsgen.cli_calibrate import calibrate
 from hlsgen.cli_estimate import estimate
+from hlsgen.cli_explore import explore
 from hlsgen.cli_report import report
 from hlsgen.errors import HlsgenError
 from hlsgen.quantize.spec import SCHEMES
@@ -216,6 +217,7 @@ def version(as_json: bool) -> int:
 cli.add_command(calibrate)
 cli.add_command(estimate)
 cli.add_command(report)
+cli.add_command(explore)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,11 +1,11 @@
-"""The build folder: made aside and moved into place when whole, so that nothing is ever found half written."""
+"""Output folders: a build's is moved into place when whole; in one that grows, each file is. Nothing is found half written."""
 
 import errno
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from hlsgen.errors import HlsgenError
 
 STAMP = Path("stages") / "build.json"
 """The file, relative to a build folder, that marks it as ours."""
+_UNFINISHED = ".part"
 _SPARE_BYTES = 64 << 20  # the least free space with which a build is begun
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _REFUSED = {
@@ -63,7 +64,7 @@ def replacing(out: Path, keep: list[str]) -> Iterator[Path]:
         parent.mkdir(parents=True, exist_ok=True)
         if out.is_dir() and not os.access(out, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(out))
-        made = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=".part", dir=parent))
+        made = Path(tempfile.mkdtemp(prefix=f".{place.name}.", suffix=_UNFINISHED, dir=parent))
         made.chmod(0o777 & ~_umask())
         if shutil.disk_usage(parent).free < _SPARE_BYTES:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(parent))
@@ -91,6 +92,41 @@ def replacing(out: Path, keep: list[str]) -> Iterator[Path]:
         for folder in missing:  # deepest first; what somebody else put something into stays
             with suppress(OSError):
                 folder.rmdir()
+
+
+@contextmanager
+def growing(out: Path, own: Sequence[str]) -> Iterator[Path]:
+    """The folder `out` itself, made where it is missing, to be filled file by file (`write_whole`) and added to later.
+
+    Args:
+        own: the names that may already lie in it.
+
+    Raises:
+        HlsgenError: where `out` holds something else, or cannot be written, or the disk is full.
+    """
+    try:
+        if out.is_symlink() or (out.exists() and not out.is_dir()):
+            raise HlsgenError(f"{out} exists and is no folder; give --out another name")
+        strange = sorted(p.name for p in out.iterdir() if p.name not in own) if out.is_dir() else []
+        if [name for name in strange if not name.endswith(_UNFINISHED)]:
+            raise HlsgenError(f"{out} holds files that hlsgen did not write; give --out another name or empty it")
+        out.mkdir(parents=True, exist_ok=True)
+        yield out
+    except OSError as error:
+        explained = _explained(error, out)
+        if explained is None:
+            raise
+        raise explained from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes the file aside and moves it into place, so that whoever finds it finds all of it."""
+    aside = path.with_name(f".{path.name}{_UNFINISHED}")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _may_take(out: Path) -> None:

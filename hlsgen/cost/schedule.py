@@ -93,11 +93,19 @@ class Design:
 class Scheduler:
     """Prices engines for one network; lowers it once for each block size that it looks at."""
 
-    def __init__(self, graph: Any, target: Target, clock_mhz: float, coefficients: Coefficients = MODEL) -> None:
+    def __init__(
+        self,
+        graph: Any,
+        target: Target,
+        clock_mhz: float,
+        coefficients: Coefficients = MODEL,
+        lowered: "dict[tuple[int, int], _Lowered] | None" = None,
+    ) -> None:
+        """lowered: what another scheduler of this graph for the same kind of DSP has lowered; both add to it."""
         if not 10 <= clock_mhz <= 1000:
             raise HlsgenError(f"a clock expects 10 to 1000 MHz, got {clock_mhz:g}")
         self.graph, self.target, self.clock_mhz, self.coefficients = graph, target, clock_mhz, coefficients
-        self._lowered: dict[tuple[int, int], _Lowered] = {}
+        self._lowered: dict[tuple[int, int], _Lowered] = {} if lowered is None else lowered
         self._other_dsps: dict[tuple[int, int], int] = {}
 
     def lowered(self, engine: EngineConfig) -> "_Lowered":

@@ -241,14 +241,18 @@ class _Op:
         groups, inputs = self.shape.groups, self.shape.groups.inputs
         per_tile = sum(self.passes(c, groups.count * groups.outputs) for c in range(inputs)) * self.weight_beats
         (height, width), tile = self.shape.size_out, self.tile
-        for _ in range(-(-height // tile.rows) * -(-width // tile.cols)):
+        for t in range(-(-height // tile.rows) * -(-width // tile.cols)):
+            start = self.simulator.now
             yield from self.burst(per_tile, self.weights)
+            self.span("weights", t * groups.count * -(-groups.outputs // tile.blocks), start)
 
     def load_residual(self) -> Process:
-        for _, _, _, rows, cols, blocks in self.walk():
+        for t, (_, _, _, rows, cols, blocks) in enumerate(self.walk()):
+            start = self.simulator.now
             for _ in range(blocks):
                 for beats in self.out_bursts(rows, cols):
                     yield from self.burst(beats, self.residual)
+            self.span("residual", t, start)
 
     def out_bursts(self, rows: int, cols: int) -> list[int]:
         if cols == self.shape.size_out[1]:

@@ -4,7 +4,7 @@ import base64
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
 
 from hlsgen.report import plot
+from hlsgen.report.activity import activity
 from hlsgen.report.facts import ReportFacts
+from hlsgen.report.gantt import gantt
+from hlsgen.report.layer_bars import PROCESSES, layer_bars
+from hlsgen.report.resource_bars import resource_bars
+from hlsgen.report.roofline import roofline
 from hlsgen.resources import folder as resource_folder
 
 LABELS = {
@@ -85,14 +90,18 @@ def add_reports(folder: Path, section: dict[str, Any]) -> str | None:
     return None
 
 
-def _page(facts: ReportFacts, pictures: Sequence[Picture]) -> str:
-    environment = Environment(
+def environment() -> Environment:
+    """What renders HTML: every text is escaped, nothing may be undefined."""
+    return Environment(
         loader=FileSystemLoader(resource_folder("templates")),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def _page(facts: ReportFacts, pictures: Sequence[Picture]) -> str:
     shown = [
         {
             "uri": f"data:image/jpeg;base64,{base64.b64encode(p.jpeg).decode('ascii')}",
@@ -102,20 +111,37 @@ def _page(facts: ReportFacts, pictures: Sequence[Picture]) -> str:
         }
         for p in pictures
     ]
-    return environment.get_template("report/report.html.j2").render(
-        r=facts,
-        last_stage=list(facts.stages)[-1] if facts.stages else "nothing",
-        pictures=shown,
-        plot=plot.sqnr_plot(facts.layers),
-        width=plot.WIDTH,
-        height=plot.HEIGHT,
-        left=plot.LEFT,
-        right=plot.RIGHT,
-        top=plot.TOP,
-        bottom=plot.BOTTOM,
-        onnx=(facts.onnx or {}).get("tensors", {}),
-        tables=_tables(facts),
+    return (
+        environment()
+        .get_template("report/report.html.j2")
+        .render(
+            r=facts,
+            last_stage=list(facts.stages)[-1] if facts.stages else "nothing",
+            pictures=shown,
+            plot=plot.sqnr_plot(facts.layers),
+            width=plot.WIDTH,
+            height=plot.HEIGHT,
+            left=plot.LEFT,
+            right=plot.RIGHT,
+            top=plot.TOP,
+            bottom=plot.BOTTOM,
+            onnx=(facts.onnx or {}).get("tensors", {}),
+            figures=_figures(facts.estimate) if facts.estimate else None,
+            tables=_tables(facts),
+        )
     )
+
+
+def _figures(e: Mapping[str, Any]) -> dict[str, Any]:
+    """The geometry of what the estimate's figures draw."""
+    return {
+        "resources": resource_bars(e["resources"]),
+        "roofline": roofline(e),
+        "layers": layer_bars(e["layers"]),
+        "activity": activity(e["layers"], e["clock_mhz"]),
+        "gantts": [gantt(op) for op in e.get("trace", [])],
+        "processes": [p for p in PROCESSES if any(layer[f"{p}_cycles"] for layer in e["layers"])],
+    }
 
 
 def _tables(facts: ReportFacts) -> list[tuple[str, list[tuple[str, str]]]]:
