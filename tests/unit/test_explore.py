@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from hlsgen import targets
 from hlsgen.cost.budget import CEILINGS, budget
+from hlsgen.cost.coefficients import Coefficients
 from hlsgen.cost.schedule import Overrides
 from hlsgen.errors import HlsgenError
 from hlsgen.explore.network import Network
@@ -141,6 +142,7 @@ def test_the_key_changes_with_everything_that_determines_the_result(network: Net
         replace(base, budget=Budget.parse("99%")),
         replace(base, overrides=Overrides(tm=16)),
         replace(base, goal="latency"),
+        replace(base, coefficients=Coefficients(error=0.1, family="zynq-7000", tool="2023.2", reports=1)),
     ]
     assert len({p.key for p in [base, *others]}) == len(others) + 1
     assert point(network).key == base.key
