@@ -17,7 +17,7 @@ APART = 16.0  # least distance of two numbers, in SVG units
 @dataclass(frozen=True)
 class Dot:
     """x, y in SVG units; colour: number of the part's CSS colour; front as in explore.json; number: of a design on the whole
-    front, empty where there is no room for it or it is not on it."""
+    front, empty where there is no room for it or it is not on it; beside: the number stands beside the dot, not above."""
 
     x: float
     y: float
@@ -25,6 +25,7 @@ class Dot:
     shape: str
     front: str | None
     number: str
+    beside: bool
     title: str
 
 
@@ -81,9 +82,11 @@ def scatter(
             number = ""
         elif number:
             taken.append((x, y))
-        dots.append(
-            Dot(x, y, colour(parts, r["part"]), shape(parts, r["part"]), r["front"], number, _title(r, across, up))
+        beside = any(
+            key != r["key"] and math.dist((x, y - APART), places[key]) < APART for key in numbers if key in places
         )
+        look = colour(parts, r["part"]), shape(parts, r["part"]), r["front"]
+        dots.append(Dot(x, y, *look, number, beside, _title(r, across, up)))
     dots.reverse()  # the front is drawn last, on top
     groups = [(colour(parts, part), [r for r in shown if r["part"] == part]) for part in parts]
     lines = [Line(_staircase(group, places, across, up, x_scale), number) for number, group in groups if group]

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,13 +81,21 @@ def _unfit(rows: Sequence[Row]) -> list[dict[str, Any]]:
     ]
 
 
-def command(row: Row) -> str:
+def command(row: Row, found: Mapping[str, Any]) -> str:
     """The build that makes this design."""
-    e = row["engine"]
-    return (
-        f"hlsgen build {row['model']} --part {row['part']} --clock {row['clock_mhz']:g} --tm {e['tm']} --tn {e['tn']} "
-        f"--tp {e['tp']} --lanes {e['lanes']} --cores {row['cores']}"
-    )
+    from hlsgen.models.zoo import NAMES
+
+    e, weights = row["engine"], row["weights"]
+    named = row["model"] in NAMES and not weights.endswith(".onnx")
+    words = ["hlsgen", "build", *((row["model"], "--weights", weights) if named else (weights,))]
+    words += ["--part", row["part"], "--clock", f"{row['clock_mhz']:g}"]
+    if found["imgsz"]:
+        words += ["--imgsz", "x".join(map(str, found["imgsz"]))]
+    if found["scheme"] != "fixed":
+        words += ["--scheme", found["scheme"]]
+    for name in ("tm", "tn", "tp", "lanes"):
+        words += [f"--{name}", str(e[name])]
+    return shlex.join([*words, "--cores", str(row["cores"])])
 
 
 def _page(found: Mapping[str, Any], weighed: Sequence[Objective]) -> str:

@@ -256,6 +256,12 @@ def test_the_files(tmp_path: Path) -> None:
     page = (tmp_path / "explore.html").read_text()
     assert page.count('<svg class="plot scatter"') == 2
     assert page.count("<title>") == 1 + 2 * len(fitting)
+    best = next(p for p in fitting if p["front"] == "all" and p["goal"] == "throughput")
+    e = best["engine"]
+    assert (
+        f"hlsgen build yolov8n --weights demo --part {best['part']} --clock 150 --imgsz 64x64 --tm 16 --tn 16 "
+        f"--tp {e['tp']} --lanes {e['lanes']} --cores {best['cores']}"
+    ) in page
     assert "needs" in page.split("What does not fit")[1]
     assert not re.search(r"(?:src|href)\s*=\s*[\"'](?!data:)|https?://|url\(|@import|<script", page)
 
