@@ -92,7 +92,8 @@ class Point:
 def code() -> str:
     """A digest of the code that prices a point: another cost model is another result."""
     package = Path(hlsgen.__file__).parent
-    files = [path for name in ("cost", "program", "explore") for path in sorted((package / name).rglob("*.py"))]
+    files = [path for name in ("cost", "program") for path in sorted((package / name).rglob("*.py"))]
+    files.append(package / "explore" / "price.py")
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
