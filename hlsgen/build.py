@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +22,17 @@ from hlsgen.progress import Progress, Quiet
 from hlsgen.quantize.spec import SCHEMES, Scheme
 from hlsgen.workspace import STAMP, read_stamp, replacing
 
+if TYPE_CHECKING:
+    from hlsgen.handoff.driver import Host
+
 Facts = dict[str, Any]
 Image = npt.NDArray[np.float32]
 """A letterboxed picture: float32 [3, H, W], RGB, 0..1."""
 
-PROJECT = ("src", "tb", "data", "tcl", "hls_config.cfg", "link.cfg", "Makefile", "README.md", "manifest.json")
+PROJECT = (
+    *("src", "tb", "data", "tcl", "driver"),
+    *("hls_config.cfg", "link.cfg", "Makefile", "README.md", "manifest.json"),
+)
 """What `render` writes at the top of the build folder: the project a user hands to Vitis HLS."""
 FACTS = Path("stages") / "facts.json"
 """What every stage said, by stage; with the times, so it differs from build to build."""
@@ -310,9 +316,21 @@ def render(b: Build) -> Facts:
         PORTS[target.resources.dsp_kind],
         int(lowered["estimate"]["cores"]),
         target.name,
+        host(b),
     )
     render(b.program, b.folder, facts)
     return {"clock_mhz": facts.clock_mhz, "part": facts.part}
+
+
+def host(b: Build) -> "Host":
+    """What the driver does around the accelerator: the input's integers by pixel value, the outputs, the boxes."""
+    from hlsgen.handoff.driver import Head, Host
+
+    ramp = np.arange(256, dtype=np.float32).reshape(1, 16, 16).repeat(3, axis=0) / np.float32(255)
+    levels = b.reference.quantize_input(ramp)[0].reshape(-1)
+    meta = b.loaded
+    head = Head(tuple(meta.strides), meta.reg_max, tuple(meta.classes)) if meta.task == "detect" else None
+    return Host(tuple(int(v) for v in levels), tuple(b.outputs), head)
 
 
 def csim(b: Build) -> Facts:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import jinja2
 from hlsgen import __version__, resources
 from hlsgen.cost.streams import stream_depths
 from hlsgen.errors import HlsgenError
+from hlsgen.handoff.driver import Host, Stamp, stamp, write_driver
 from hlsgen.handoff.platform import system, templates_of
 from hlsgen.names import identifier
 from hlsgen.program.encode import encode
@@ -19,7 +20,7 @@ from hlsgen.program.ops import Op, Program
 from hlsgen.targets import find
 
 HEADERS = ("types.h", "walk.h", "load.h", "dot.h", "mac.h", "epilogue.h", "store.h", "engine.h", "engine.cpp")
-BENCHES = ("tb.cpp", "streams.cpp", "files.h", "bounded/hls_stream.h")
+BENCHES = ("tb.cpp", "streams.cpp", "sim_device.cpp", "files.h", "bounded/hls_stream.h")
 TOP = "hlsgen_engine"
 
 
@@ -28,7 +29,8 @@ class ProjectFacts:
     """What the project says beside the Program.
 
     part: Vivado's full part name. dsp_port: bits of the DSP port that takes two operands, 25 (DSP48E1) or 27. cores: how many
-    copies of the engine the design holds, each on its own image. target: the part's or board's name in targets/.
+    copies of the engine the design holds, each on its own image. target: the part's or board's name in targets/. host: what
+    the driver does before and after the accelerator.
     """
 
     model: str
@@ -38,6 +40,7 @@ class ProjectFacts:
     dsp_port: int = 25
     cores: int = 1
     target: str = "xc7z020"
+    host: Host = field(default_factory=Host)
 
     def __post_init__(self) -> None:
         for what, value, pattern in (
@@ -62,8 +65,8 @@ def hls_include() -> Path:
 
 
 def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
-    """Write src/, tb/, tcl/, data/parameters.bin, Makefile, the vendor's configuration files, README.md and manifest.json
-    into `folder`."""
+    """Write src/, tb/, tcl/, driver/, data/parameters.bin, Makefile, the vendor's configuration files, README.md and
+    manifest.json into `folder`."""
     encoded = encode(program)
     built = system(find(facts.target), program, facts.clock_mhz, facts.cores, facts.part)
     templates = resources.folder("templates")
@@ -102,10 +105,17 @@ def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
         "hls_include": str(hls_include()),
         **tensor_table(program),
     }
+    headers = {name: (templates / "engine" / name).read_text(encoding="utf-8") for name in HEADERS}
+    generated = {"config.h": "engine/config.h.j2", "program.h": "engine/program.h.j2"}
+    bare = {
+        name: environment.get_template(template).render({**context, "origin": "", "identity": 0})
+        for name, template in generated.items()
+    }
+    tied = stamp(program, encoded, {**headers, **bare})
+    context["identity"] = tied.identity
     for name in ("src", "tb/bounded", "data", "tcl"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    for name in HEADERS:
-        text = (templates / "engine" / name).read_text(encoding="utf-8")
+    for name, text in headers.items():
         (folder / "src" / name).write_text(f"// {origin}\n//\n{text}", encoding="utf-8")
     for name in BENCHES:
         text = (resources.folder("sim") / name).read_text(encoding="utf-8")
@@ -120,7 +130,15 @@ def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
     ):
         (folder / target).write_text(environment.get_template(template).render(context), encoding="utf-8")
     encoded.weights.tofile(folder / "data" / "parameters.bin")
-    write_manifest(folder, facts, program)
+    said = {
+        "model": facts.model,
+        "target": facts.target,
+        "clock_mhz": facts.clock_mhz,
+        "cores": facts.cores,
+        "top": TOP,
+    }
+    write_driver(folder, origin, said, program, encoded, facts.host, tied)
+    write_manifest(folder, facts, program, tied)
 
 
 def fast_type(bits: int) -> str:
@@ -160,9 +178,9 @@ def _row(name: str, address: int, blocks: int, height: int, width: int, first_la
     return dict(zip(keys, (identifier(name, "a tensor"), address, blocks, height, width, first_lane), strict=True))
 
 
-def write_manifest(folder: Path, facts: ProjectFacts, program: Program) -> None:
+def write_manifest(folder: Path, facts: ProjectFacts, program: Program, tied: Stamp) -> None:
     """manifest.json: what the project is, and the SHA-256 of each of its files."""
-    files = sorted(p for d in ("src", "tb", "tcl") for p in (folder / d).rglob("*") if p.is_file())
+    files = sorted(p for d in ("src", "tb", "tcl", "driver") for p in (folder / d).rglob("*") if p.is_file())
     files += [
         folder / "data" / "parameters.bin",
         folder / "Makefile",
@@ -180,6 +198,7 @@ def write_manifest(folder: Path, facts: ProjectFacts, program: Program) -> None:
         "scheme": program.scheme,
         "image": facts.image,
         "top": TOP,
+        "identity": f"0x{tied.identity:08x}",
         "files": sums,
     }
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")

@@ -28,7 +28,8 @@ BRIDGE = """\
 
 extern "C" void hlsgen_run(void *memory, const void *parameters) {
     beat_t *maps = static_cast<beat_t *>(memory);
-    hlsgen_engine(maps, maps, static_cast<const beat_t *>(parameters), maps, 0, OP_COUNT);
+    unsigned identity;
+    hlsgen_engine(maps, maps, static_cast<const beat_t *>(parameters), maps, 0, OP_COUNT, identity);
 }
 """
 

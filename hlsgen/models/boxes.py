@@ -65,14 +65,29 @@ def decode(
             )
         height, width = box.shape[1:]
         bins = box.reshape(4, reg_max, height * width)
-        weights = np.exp(bins - bins.max(axis=1, keepdims=True))
-        weights /= weights.sum(axis=1, keepdims=True)
-        left, top, right, bottom = np.einsum("srn,r->sn", weights, np.arange(reg_max, dtype=np.float32))
+        left, top, right, bottom = _expectation(bins)
         y, x = (np.indices((height, width), np.float32) + np.float32(0.5)).reshape(2, -1)
         boxes.append(np.stack([x - left, y - top, x + right, y + bottom], axis=1) * np.float32(stride))
-        with np.errstate(over="ignore"):  # exp(-score) is infinite for scores below -88: a sigmoid of zero
-            scores.append(1 / (1 + np.exp(-score.reshape(classes, -1).T)))
+        scores.append(np.float32(1) / (np.float32(1) + _exp(-score.reshape(classes, -1).T)))
     return np.concatenate(boxes).astype(np.float32), np.concatenate(scores).astype(np.float32)
+
+
+def _exp(x: Floats) -> Floats:
+    """The exponential, taken in float64 and rounded: the same float32 on every processor, so the board's boxes are ours."""
+    with np.errstate(over="ignore"):  # exp(-score) is infinite for scores below -88: a sigmoid of zero
+        return np.exp(x.astype(np.float64)).astype(np.float32)
+
+
+def _expectation(bins: Floats) -> Floats:
+    """The mean of reg_max bins under a softmax, [4, reg_max, N] to [4, N]; summed bin by bin, so that N does not matter."""
+    powers = _exp(bins - bins.max(axis=1, keepdims=True))
+    total = powers[:, 0].copy()
+    for r in range(1, bins.shape[1]):
+        total += powers[:, r]
+    mean = np.zeros_like(total)
+    for r in range(1, bins.shape[1]):
+        mean += powers[:, r] / total * np.float32(r)
+    return mean
 
 
 def suppress(

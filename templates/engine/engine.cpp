@@ -33,7 +33,7 @@ static void run_op(int index, const beat_t *feature_maps, const beat_t *residual
 }
 
 void hlsgen_engine(const beat_t *feature_maps, const beat_t *residuals, const beat_t *parameters, beat_t *results,
-                   int first, int count) {
+                   int first, int count, unsigned &identity) {
 #pragma HLS INTERFACE m_axi port=feature_maps offset=slave bundle=feature_maps depth=FMAP_BEATS num_read_outstanding=4 max_read_burst_length=64
 #pragma HLS INTERFACE m_axi port=residuals offset=slave bundle=residuals depth=FMAP_BEATS num_read_outstanding=4 max_read_burst_length=64
 #pragma HLS INTERFACE m_axi port=parameters offset=slave bundle=parameters depth=PARAMETER_MEMORY_BEATS num_read_outstanding=4 max_read_burst_length=64
@@ -44,7 +44,9 @@ void hlsgen_engine(const beat_t *feature_maps, const beat_t *residuals, const be
 #pragma HLS INTERFACE s_axilite port=results
 #pragma HLS INTERFACE s_axilite port=first
 #pragma HLS INTERFACE s_axilite port=count
+#pragma HLS INTERFACE s_axilite port=identity
 #pragma HLS INTERFACE s_axilite port=return
+    identity = IDENTITY;
     for (int i = first; i < first + count; i++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=OP_COUNT
         run_op(i, feature_maps, residuals, parameters, results);

@@ -1,0 +1,162 @@
+"""The network on a device: its weights in memory, images through its engines, and the proof that it computes right."""
+
+from __future__ import annotations
+
+import hashlib
+import queue
+from typing import Any
+
+import numpy as np
+
+from .device import Buffer, Core, Device, pointer_buffers
+from .errors import DeviceError, HangError, MismatchError, WrongResultError
+from .package import Package
+
+CHANGED = "the weights in the device's memory are not those of the package any more"
+
+
+class Accelerator:
+    """A package's network on a device.
+
+    Each core has feature maps of its own; all read the same weights. timeout: seconds that one image may take, None for
+    the device's own.
+    """
+
+    def __init__(self, package: Package, device: Device, timeout: float | None = None) -> None:
+        """Ask every core which build it is, then load the weights.
+
+        Raises:
+            MismatchError: a core is of another build than the package.
+            DeviceError: not enough memory.
+            HangError: a core does not answer.
+        """
+        self.package, self.device, self.network = package, device, package.network
+        self.timeout = device.timeout if timeout is None else timeout
+        for core in device.cores:
+            self._check_identity(core)
+        self._buffers: list[Buffer] = []
+        self._weights = self._allocate(self.network.parameter_bytes)
+        self._weights.array[:] = np.frombuffer(package.parameters, np.int8)
+        self._weights.flush(0, self.network.parameter_bytes)
+        self._maps = [self._allocate(self.network.feature_map_bytes) for _ in device.cores]
+        self._free: queue.Queue = queue.Queue()
+        for index in range(len(device.cores)):
+            self._free.put(index)
+
+    def _check_identity(self, core: Core) -> None:
+        core.call({}, 0, 0, self.timeout)
+        found, wanted = core.identity(), self.network.identity
+        if found != wanted:
+            raise MismatchError(
+                f"{core.name} is build 0x{found:08x}, the package's weights and Program are build 0x{wanted:08x}: "
+                "the bitstream is of another "
+                "build; use the one made from this project"
+            )
+
+    def _allocate(self, size: int) -> Buffer:
+        buffer = self.device.allocate(size)
+        self._buffers.append(buffer)
+        if buffer.array.nbytes < size:
+            raise DeviceError(
+                f"asked for a buffer of {size:,} bytes, device {self.device.name} gave {buffer.array.nbytes:,}: the "
+                "engine would write beyond it"
+            )
+        return buffer
+
+    def close(self) -> None:
+        """Free the buffers and the device."""
+        for buffer in self._buffers:
+            buffer.free()
+        self._buffers = []
+        self.device.close()
+
+    def __enter__(self) -> Accelerator:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def run(self, packed: np.ndarray) -> list[np.ndarray]:
+        """One image, packed as it lies in memory, through the next free core; the outputs' bytes, packed, in order.
+
+        Raises:
+            HangError: the core did not finish within the time-out.
+        """
+        index = self._free.get()
+        try:
+            maps = self._maps[index]
+            self._write(maps, packed)
+            self._call(index, 0, self.network.ops)
+            outputs = []
+            for tensor in self.network.outputs:
+                begin, end = tensor.address, tensor.address + tensor.bytes
+                maps.invalidate(begin, end)
+                outputs.append(maps.array[begin:end].copy())
+        finally:
+            self._free.put(index)
+        return outputs
+
+    def infer(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """The outputs' integers by name, int8 [C, H, W], for the input's, int8 [C, H, W] (not folded)."""
+        outputs = self.run(self.network.image.pack(image))
+        return {t.name: t.unpack(data) for t, data in zip(self.network.outputs, outputs)}
+
+    def _write(self, maps: Buffer, packed: np.ndarray) -> None:
+        image = self.network.image
+        if packed.dtype != np.int8 or packed.shape != (image.bytes,):
+            raise ValueError(f"expected a packed image, int8 ({image.bytes},), got {packed.dtype} {packed.shape}")
+        begin, end = image.address, image.address + image.bytes
+        maps.array[begin:end] = packed
+        maps.flush(begin, end)
+
+    def _call(self, index: int, first: int, count: int) -> None:
+        self.device.cores[index].call(pointer_buffers(self._maps[index], self._weights), first, count, self.timeout)
+
+    def self_test(self) -> dict[str, int]:
+        """The golden input, op by op on every core, every tensor held to what the INT8 model computes.
+
+        Returns:
+            cores, tensors and integers compared.
+
+        Raises:
+            WrongResultError: the weights in memory changed, or the first tensor that differs, with the place.
+            HangError: names the op that did not finish.
+        """
+        network = self.network
+        image = self.package.golden("image.bin", network.image.bytes)
+        expected = self.package.golden("expected.bin", network.feature_map_bytes)
+        compared = 0
+        for index, core in enumerate(self.device.cores):
+            self._weights.invalidate(0, network.parameter_bytes)
+            self._write(self._maps[index], image)
+            for op, tensor in enumerate(network.tensors[1:]):
+                try:
+                    self._call(index, op, 1)
+                except HangError as error:
+                    raise HangError(f"self-test: op {op} ({tensor.name}): {error}") from error
+                begin, end = tensor.address, tensor.address + tensor.bytes
+                self._maps[index].invalidate(begin, end)
+                got, want = (tensor.unpack(data[begin:end]) for data in (self._maps[index].array, expected))
+                if not np.array_equal(got, want):
+                    raise WrongResultError(self._difference(core, op, tensor.name, got, want))
+                compared += got.size
+        if self._weights_changed():
+            raise WrongResultError(f"self-test: {CHANGED}, though the golden input does not show it: load them again")
+        return {"cores": len(self.device.cores), "tensors": network.ops, "integers": compared}
+
+    def _weights_changed(self) -> bool:
+        return hashlib.sha256(self._weights.array.tobytes()).hexdigest() != self.network.parameter_sha256
+
+    def _difference(self, core: Core, op: int, name: str, got: np.ndarray, want: np.ndarray) -> str:
+        wrong = np.argwhere(got != want)
+        at = tuple(int(v) for v in wrong[0])
+        reason = (
+            CHANGED
+            if self._weights_changed()
+            else "the weights in memory are right, so the engine, its clock or its memory ports are not"
+        )
+        return (
+            f"self-test: the first tensor that differs is {name} (op {op}, {core.name}): channel {at[0]}, row "
+            f"{at[1]}, column {at[2]}: expected {int(want[at])}, got {int(got[at])}; "
+            f"{len(wrong):,} of {got.size:,} integers differ; {reason}"
+        )
