@@ -172,7 +172,7 @@ def test_too_little_memory(built: Built, sim: Any, monkeypatch: pytest.MonkeyPat
     sim.fault("memory", 0)
     whole = sim.allocate
 
-    monkeypatch.setattr(sim, "allocate", lambda size: whole(size - 4096))
+    monkeypatch.setattr(sim, "allocate", lambda size, *where: whole(size - 4096, *where))
     with pytest.raises(
         DeviceError, match=r"asked for a buffer of [0-9,]+ bytes, device sim gave [0-9,]+: the engine would"
     ):
@@ -192,7 +192,7 @@ def test_a_flipped_bit_in_the_weights(built: Built, sim: Any) -> None:
     from hlsgen_driver.errors import WrongResultError
 
     made = accelerator(built, sim)
-    parameters = made._weights.array
+    parameters = made._weights[0].array
     tables = np.flatnonzero(parameters[:100_000])  # the first op's table and channels come first
     parameters[tables] ^= 0x40
     with pytest.raises(WrongResultError) as caught:

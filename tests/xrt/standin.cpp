@@ -74,13 +74,14 @@ struct bo_impl {
     std::shared_ptr<simulated> on;
     uint64_t address;
     std::vector<char> host;
+    memory_group group;
     ~bo_impl() { on->free(on->device, address); }
 };
 
-bo::bo(const xrt::device &device, size_t size, memory_group) {
+bo::bo(const xrt::device &device, size_t size, memory_group group) {
     const uint64_t address = device.handle->allocate(device.handle->device, size);
     if (!address) throw std::runtime_error("failed to allocate bo: Cannot allocate memory");
-    held.reset(new bo_impl{device.handle, address, std::vector<char>(size)});
+    held.reset(new bo_impl{device.handle, address, std::vector<char>(size), group});
 }
 
 void bo::sync(xclBOSyncDirection direction, size_t size, size_t offset) {
@@ -93,6 +94,7 @@ void bo::sync(xclBOSyncDirection direction, size_t size, size_t offset) {
 }
 
 void bo::sync(xclBOSyncDirection direction) { sync(direction, held->host.size(), 0); }
+memory_group bo::get_memory_group() const { return held->group; }
 uint64_t bo::address() const { return held->address; }
 size_t bo::size() const { return held->host.size(); }
 void *bo::map() { return &held->host[0]; }
@@ -114,7 +116,7 @@ uint32_t kernel::offset(int argno) const {
 
 int kernel::group_id(int argno) const {
     if (argno < 0 || argno >= POINTERS) throw std::runtime_error("Argument " + std::to_string(argno) + " has no memory group");
-    return 0;
+    return 2 * core + (argno == 2);  // a core's weights lie in a bank of their own
 }
 
 uint32_t kernel::read_register(uint32_t at) const {
@@ -127,6 +129,8 @@ run::run(const kernel &of) : on(of) {}
 
 void run::set_arg(int index, const xrt::bo &argument) {
     if (index < 0 || index >= POINTERS) throw std::runtime_error("Bad argument index '" + std::to_string(index) + "'");
+    if (argument.get_memory_group() != memory_group(on.group_id(index)))
+        throw std::runtime_error("bo of another memory bank than argument " + std::to_string(index) + " is connected to");
     registers[on.offset(index)] = uint32_t(argument.address());
     registers[on.offset(index) + 4] = uint32_t(argument.address() >> 32);
 }

@@ -18,8 +18,8 @@ CHANGED = "the weights in the device's memory are not those of the package any m
 class Accelerator:
     """A package's network on a device.
 
-    Each core has feature maps of its own; all read the same weights. timeout: seconds that one image may take, None for
-    the device's own.
+    Each core has feature maps of its own; the weights are there once, or once a core (`Device.one_memory`).
+    timeout: seconds that one image may take, None for the device's own.
     """
 
     def __init__(self, package: Package, device: Device, timeout: float | None = None) -> None:
@@ -35,12 +35,12 @@ class Accelerator:
         for core in device.cores:
             self._check_identity(core)
         self._buffers: list[Buffer] = []
-        self._weights = self._allocate(self.network.parameter_bytes)
-        self._weights.array[:] = np.frombuffer(package.parameters, np.int8)
-        self._weights.flush(0, self.network.parameter_bytes)
-        self._maps = [self._allocate(self.network.feature_map_bytes) for _ in device.cores]
+        numbers = range(len(device.cores))
+        loaded = [self._load(core) for core in (numbers[:1] if device.one_memory else numbers)]
+        self._weights = loaded * len(numbers) if device.one_memory else loaded
+        self._maps = [self._allocate(self.network.feature_map_bytes, core, "feature_maps") for core in numbers]
         self._free: queue.Queue = queue.Queue()
-        for index in range(len(device.cores)):
+        for index in numbers:
             self._free.put(index)
 
     def _check_identity(self, core: Core) -> None:
@@ -53,8 +53,16 @@ class Accelerator:
                 "build; use the one made from this project"
             )
 
-    def _allocate(self, size: int) -> Buffer:
-        buffer = self.device.allocate(size)
+    def _load(self, core: int) -> Buffer:
+        """The weights in memory that the core reaches."""
+        size = self.network.parameter_bytes
+        buffer = self._allocate(size, core, "parameters")
+        buffer.array[:size] = np.frombuffer(self.package.parameters, np.int8)
+        buffer.flush(0, size)
+        return buffer
+
+    def _allocate(self, size: int, core: int, argument: str) -> Buffer:
+        buffer = self.device.allocate(size, core, argument)
         self._buffers.append(buffer)
         if buffer.array.nbytes < size:
             raise DeviceError(
@@ -110,7 +118,9 @@ class Accelerator:
         maps.flush(begin, end)
 
     def _call(self, index: int, first: int, count: int) -> None:
-        self.device.cores[index].call(pointer_buffers(self._maps[index], self._weights), first, count, self.timeout)
+        self.device.cores[index].call(
+            pointer_buffers(self._maps[index], self._weights[index]), first, count, self.timeout
+        )
 
     def self_test(self) -> dict[str, int]:
         """The golden input, op by op on every core, every tensor held to what the INT8 model computes.
@@ -126,8 +136,8 @@ class Accelerator:
         image = self.package.golden("image.bin", network.image.bytes)
         expected = self.package.golden("expected.bin", network.feature_map_bytes)
         compared = 0
-        for index, core in enumerate(self.device.cores):
-            self._weights.invalidate(0, network.parameter_bytes)
+        for index in range(len(self.device.cores)):
+            self._weights[index].invalidate(0, network.parameter_bytes)
             self._write(self._maps[index], image)
             for op, tensor in enumerate(network.tensors[1:]):
                 try:
@@ -138,25 +148,28 @@ class Accelerator:
                 self._maps[index].invalidate(begin, end)
                 got, want = (tensor.unpack(data[begin:end]) for data in (self._maps[index].array, expected))
                 if not np.array_equal(got, want):
-                    raise WrongResultError(self._difference(core, op, tensor.name, got, want))
+                    raise WrongResultError(self._difference(index, op, tensor.name, got, want))
                 compared += got.size
-        if self._weights_changed():
-            raise WrongResultError(f"self-test: {CHANGED}, though the golden input does not show it: load them again")
+            if self._weights_changed(index):
+                raise WrongResultError(
+                    f"self-test: {CHANGED}, though the golden input does not show it: load them again"
+                )
         return {"cores": len(self.device.cores), "tensors": network.ops, "integers": compared}
 
-    def _weights_changed(self) -> bool:
-        return hashlib.sha256(self._weights.array.tobytes()).hexdigest() != self.network.parameter_sha256
+    def _weights_changed(self, index: int) -> bool:
+        held = self._weights[index].array[: self.network.parameter_bytes]
+        return hashlib.sha256(held.tobytes()).hexdigest() != self.network.parameter_sha256
 
-    def _difference(self, core: Core, op: int, name: str, got: np.ndarray, want: np.ndarray) -> str:
+    def _difference(self, index: int, op: int, name: str, got: np.ndarray, want: np.ndarray) -> str:
         wrong = np.argwhere(got != want)
         at = tuple(int(v) for v in wrong[0])
         reason = (
             CHANGED
-            if self._weights_changed()
+            if self._weights_changed(index)
             else "the weights in memory are right, so the engine, its clock or its memory ports are not"
         )
         return (
-            f"self-test: the first tensor that differs is {name} (op {op}, {core.name}): channel {at[0]}, row "
+            f"self-test: the first tensor that differs is {name} (op {op}, {self.device.cores[index].name}): channel {at[0]}, row "
             f"{at[1]}, column {at[2]}: expected {int(want[at])}, got {int(got[at])}; "
             f"{len(wrong):,} of {got.size:,} integers differ; {reason}"
         )

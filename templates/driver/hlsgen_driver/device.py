@@ -52,14 +52,17 @@ class Core:
 
 
 class Device:
-    """cores: the engines. timeout: seconds that one image may take, unless the user says otherwise."""
+    """cores: the engines. timeout: seconds that one image may take, unless the user says otherwise. one_memory: every core
+    reaches all memory, so that one copy of the weights serves all.
+    """
 
     name: str
     cores: list[Core]
     timeout: float
+    one_memory = True
 
-    def allocate(self, size: int) -> Buffer:
-        """Contiguous memory of `size` bytes.
+    def allocate(self, size: int, core: int, argument: str) -> Buffer:
+        """Contiguous memory of `size` bytes, where core number `core` reaches it as `argument` (of POINTERS).
 
         Raises:
             DeviceError: there is not so much.

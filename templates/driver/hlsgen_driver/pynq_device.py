@@ -117,7 +117,7 @@ class PynqDevice(Device):
             return None
         return lambda seconds: self._loop.wait(interrupt, seconds)
 
-    def allocate(self, size: int) -> PynqBuffer:
+    def allocate(self, size: int, core: int, argument: str) -> PynqBuffer:
         try:
             return PynqBuffer(self._pynq.allocate((size,), np.int8))
         except Exception as error:  # MemoryError or RuntimeError, by version

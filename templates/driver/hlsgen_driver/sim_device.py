@@ -58,7 +58,7 @@ class SimDevice(Device):
             lambda seconds: bool(library.hlsgen_sim_wait(handle, index, seconds)),
         )
 
-    def allocate(self, size: int) -> SimBuffer:
+    def allocate(self, size: int, core: int, argument: str) -> SimBuffer:
         address = self.library.hlsgen_sim_allocate(self.handle, size)
         if not address:
             raise DeviceError(f"the simulated device has no {size:,} bytes of memory left")

@@ -59,6 +59,7 @@ class XrtDevice(Device):
 
     name = "xrt"
     timeout = 10.0
+    one_memory = False  # link.cfg gives each core memory banks of its own
 
     def __init__(self, library: Path, binary: Path, top: str, cores: int, card: int = 0) -> None:
         if not library.is_file():
@@ -81,8 +82,8 @@ class XrtDevice(Device):
         if status:
             raise DeviceError(f"XRT said: {self.library.hlsgen_xrt_error().decode()}")
 
-    def allocate(self, size: int) -> XrtBuffer:
-        handle = self.library.hlsgen_xrt_allocate(self.handle, size)
+    def allocate(self, size: int, core: int, argument: str) -> XrtBuffer:
+        handle = self.library.hlsgen_xrt_allocate(self.handle, core, POINTERS.index(argument), size)
         if not handle:
             raise DeviceError(
                 f"no {megabytes(size)} of memory on the card ({self.library.hlsgen_xrt_error().decode()})"
@@ -102,7 +103,7 @@ def _declare(library: ctypes.CDLL) -> None:
         "error": (ctypes.c_char_p,),
         "open": (pointer, number, ctypes.c_char_p, ctypes.c_char_p, number),
         "close": (None, pointer),
-        "allocate": (pointer, pointer, wide),
+        "allocate": (pointer, pointer, number, number, wide),
         "address": (wide, pointer),
         "host": (pointer, pointer),
         "sync": (number, pointer, number, wide, wide),

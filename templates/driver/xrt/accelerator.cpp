@@ -13,7 +13,9 @@ Card::Card(unsigned index, const std::string &binary, const std::string &top, in
     }
 }
 
-xrt::bo Card::allocate(size_t bytes) { return xrt::bo(device_, bytes, kernels_.front().group_id(FEATURE_MAPS)); }
+xrt::bo Card::allocate(int core, Argument argument, size_t bytes) {
+    return xrt::bo(device_, bytes, kernels_[core].group_id(argument));
+}
 
 void Card::call(int core, const xrt::bo &maps, const xrt::bo &parameters, int first, int count, unsigned milliseconds) {
     xrt::run run(kernels_[core]);

@@ -1,7 +1,7 @@
 // The accelerator on an Alveo card, through XRT's native interface (UG1393; XRT 2020.2 and newer).
 //
-// One xrt::kernel a core, opened exclusively because the build identity is read from a register; feature maps of its own for
-// each core, weights for all. A kernel that does not finish, a wrong build, and a card that refuses are different exceptions.
+// One xrt::kernel a core, opened exclusively because the build identity is read from a register. Each core has feature maps and
+// weights of its own, in the memory banks that link.cfg gives it. A kernel that does not finish, a wrong build, and a card that refuses are different exceptions.
 #ifndef HLSGEN_XRT_ACCELERATOR_H
 #define HLSGEN_XRT_ACCELERATOR_H
 
@@ -36,8 +36,8 @@ public:
     Card(unsigned index, const std::string &binary, const std::string &top, int cores);
 
     int cores() const { return int(kernels_.size()); }
-    // Memory that every core can address.
-    xrt::bo allocate(size_t bytes);
+    // Memory in the bank that the core's port for `argument` reaches.
+    xrt::bo allocate(int core, Argument argument, size_t bytes);
     // Runs ops [first, first + count) on a core and waits. Throws Hang after `milliseconds`.
     void call(int core, const xrt::bo &maps, const xrt::bo &parameters, int first, int count, unsigned milliseconds);
     // A call without ops; after it the core has written its build identity.

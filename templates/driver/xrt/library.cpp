@@ -41,10 +41,11 @@ void *hlsgen_xrt_open(int index, const char *binary, const char *top, int cores)
 
 void hlsgen_xrt_close(void *card) { delete static_cast<hlsgen::Card *>(card); }
 
-void *hlsgen_xrt_allocate(void *card, uint64_t bytes) {
+// argument: the number of the kernel's pointer (accelerator.h) that the memory is for.
+void *hlsgen_xrt_allocate(void *card, int core, int argument, uint64_t bytes) {
     memory_t *memory = 0;
     guarded([&] {
-        xrt::bo bo = static_cast<hlsgen::Card *>(card)->allocate(bytes);
+        xrt::bo bo = static_cast<hlsgen::Card *>(card)->allocate(core, hlsgen::Argument(argument), bytes);
         memory = new memory_t{bo, bo.map<char *>()};
     });
     return memory;

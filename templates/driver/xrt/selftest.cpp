@@ -62,11 +62,11 @@ int run(const std::string &package, unsigned index) {
             throw hlsgen::Mismatch(text);
         }
     }
-    xrt::bo parameters = card.allocate(PARAMETER_BYTES);
-    std::memcpy(parameters.map<char *>(), weights.data(), PARAMETER_BYTES);
-    parameters.sync(XCL_BO_SYNC_BO_TO_DEVICE);
     for (int core = 0; core < card.cores(); core++) {
-        xrt::bo maps = card.allocate(MAP_BYTES);
+        xrt::bo parameters = card.allocate(core, hlsgen::PARAMETERS, PARAMETER_BYTES);
+        std::memcpy(parameters.map<char *>(), weights.data(), PARAMETER_BYTES);
+        parameters.sync(XCL_BO_SYNC_BO_TO_DEVICE);
+        xrt::bo maps = card.allocate(core, hlsgen::FEATURE_MAPS, MAP_BYTES);
         char *host = maps.map<char *>();
         std::memcpy(host + size_t(IMAGE.address) * BEAT, image.data(), image_bytes);
         maps.sync(XCL_BO_SYNC_BO_TO_DEVICE);

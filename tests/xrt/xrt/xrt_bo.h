@@ -19,6 +19,7 @@ public:
     bo(const xrt::device &device, size_t size, memory_group group);
     void sync(xclBOSyncDirection direction, size_t size, size_t offset);
     void sync(xclBOSyncDirection direction);
+    memory_group get_memory_group() const;
     uint64_t address() const;
     size_t size() const;
     void *map();
