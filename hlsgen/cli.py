@@ -86,7 +86,8 @@ def build(model: str, out: Path | None, as_json: bool, **rest: Any) -> int:
     """
     from hlsgen.build import BuildOptions, run
 
-    folder = out or Path("build") / f"{_plain_name(Path(model).stem)}-{_plain_name(rest['part'])}"
+    name = "yolov8n" if model == "yolo" else Path(model).stem  # as the project and its package are called
+    folder = out or Path("build") / f"{_plain_name(name)}-{_plain_name(rest['part'])}"
     with _progress() as progress:
         report = run(BuildOptions(model=model, out=folder, **rest), progress)
     if as_json:

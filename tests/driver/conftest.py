@@ -17,10 +17,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="session", autouse=True)
 def driver() -> Iterator[None]:
-    """hlsgen_driver can be imported."""
+    """hlsgen_driver can be imported, and leaves no compiled files in templates/, which the wheel carries."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     sys.path.insert(0, str(ROOT / "templates" / "driver"))
     yield
     sys.path.remove(str(ROOT / "templates" / "driver"))
+    sys.dont_write_bytecode = before
 
 
 @dataclass(frozen=True)

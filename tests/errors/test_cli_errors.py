@@ -198,9 +198,9 @@ def test_a_verdict(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
     assert out.splitlines() == [
         "EXACT     all 99 integers of 3 tensors (fast types) equal the INT8 reference",
         "          1.00 s simulated (3.00 GMAC/s), 2.0 s to compile",
-        "project   build/yolo-xc7z020",
-        "report    build/yolo-xc7z020/report.html",
-        "picture   build/yolo-xc7z020/pictures/csim.jpg",
+        "project   build/yolov8n-xc7z020",
+        "report    build/yolov8n-xc7z020/report.html",
+        "picture   build/yolov8n-xc7z020/pictures/csim.jpg",
     ]
     assert err.splitlines() == ["a library prints", "  load         1.0 s  [red]not markup[/red]", "loud"]
 
