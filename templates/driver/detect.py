@@ -11,6 +11,7 @@ interrupted.
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -97,7 +98,10 @@ def detect(accelerator, given):
     said = []
     for path, picture, one in zip(given.pictures, pictures, found):
         rows = one.detections.rows(detector.classes)
-        drawn = out / (path.stem + "-boxes.png")
+        names = [image["picture"] for image in said]
+        drawn = out / f"{path.stem}-boxes.png"
+        if str(drawn) in names:  # pictures of one name from several folders
+            drawn = out / f"{path.stem}-{len(said) + 1}-boxes.png"
         write_png(drawn, draw(picture, rows, one.detections.classes.tolist()))
         said.append({"file": str(path), "detections": rows, "picture": str(drawn)})
         if not given.json:
@@ -138,6 +142,8 @@ def main():
     except KeyboardInterrupt:
         print("detect: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader went away; keep the interpreter's last flush quiet
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import threading
 from types import ModuleType
 from typing import Any
 
@@ -15,9 +16,16 @@ import numpy as np
 
 
 def module(library: Any, handle: Any, registers: dict[str, int], cores: int, interrupts: bool = True) -> ModuleType:
-    """The stand-in module; its attribute `log` holds what was flushed and invalidated, as (what, address, bytes)."""
+    """The stand-in module; its `log` holds what was flushed and invalidated, as (what, address, bytes); `stop()` ends the
+    watching of interrupts, before the simulated device goes away.
+    """
     pynq: Any = ModuleType("pynq")
-    pynq.log = []
+    pynq.log, pynq.stopped, pynq.lock = [], threading.Event(), threading.Lock()
+
+    def stop() -> None:
+        with pynq.lock:
+            pynq.stopped.set()
+
     base = 0x4000_0000
 
     class Overlay:
@@ -80,13 +88,27 @@ def module(library: Any, handle: Any, registers: dict[str, int], cores: int, int
                 raise ValueError(f"No Pin of name {pin} found")
             name, _, port = pin.partition("/")
             assert port == "interrupt"
-            self.core, self.loop, self.waiting = int(name.rpartition("_")[2]), asyncio.get_event_loop(), False
+            self.core, self.loop = int(name.rpartition("_")[2]), asyncio.get_event_loop()
+            self.event, self.waiting = asyncio.Event(), False
 
         async def wait(self) -> None:
+            """As pynq's: a wait that was given up leaves the event armed, and the next one takes it over."""
             assert asyncio.get_event_loop() is self.loop, "awaited in another loop than it was made in"
-            while not library.hlsgen_sim_wait(handle, self.core, 0.0):
-                await asyncio.sleep(0.001)
+            if not self.waiting:
+                self.event.clear()
+                self.armed = asyncio.ensure_future(self.watch())
+                self.waiting = True
+            await self.event.wait()
+            self.waiting = False
 
-    for thing in (Overlay, MMIO, allocate, Interrupt):
+        async def watch(self) -> None:
+            while not pynq.stopped.is_set():
+                with pynq.lock:
+                    if pynq.stopped.is_set() or library.hlsgen_sim_wait(handle, self.core, 0.0):
+                        break
+                await asyncio.sleep(0.001)
+            self.event.set()
+
+    for thing in (Overlay, MMIO, allocate, Interrupt, stop):
         setattr(pynq, thing.__name__, thing)
     return pynq

@@ -302,6 +302,7 @@ def test_the_pynq_device(built: Built, sim: Any, interrupts: bool, monkeypatch: 
         np.testing.assert_array_equal(tensor.unpack(data), tensor.unpack(expected[tensor.address :][: tensor.bytes]))
     for buffer in made._buffers:
         buffer.free()
+    pynq.stop()
     device.close()
 
 
@@ -329,6 +330,7 @@ def test_pynq_hangs_and_refusals(built: Built, sim: Any, monkeypatch: pytest.Mon
     with pytest.raises(HangError, match="hlsgen_engine_0 did not finish ops 0 to"):
         made.run(made.package.golden("image.bin", made.network.image.bytes))
     assert 0.7 <= time.monotonic() - begun < 2.0
+    pynq.stop()
     device.close()
 
 

@@ -91,6 +91,20 @@ def test_what_it_prints(built: Built, tmp_path: Path) -> None:
     assert there == listed | {"SHA256SUMS"}
 
 
+def test_several_pictures_of_one_name(built: Built, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    shutil.copy(built.package / "example.png", tmp_path / "a")
+    pictures = [str(built.package / "example.png"), "a/example.png"]
+    done = run_alone(built.package, tmp_path, *pictures, "--device", "sim", "--json", "--out", "drawn")
+    assert done.returncode == 0, done.stderr
+    images = json.loads(done.stdout)["images"]
+    assert [image["picture"] for image in images] == ["drawn/example-boxes.png", "drawn/example-2-boxes.png"]
+    assert images[0]["detections"] == images[1]["detections"]
+    assert (tmp_path / "drawn" / "example-2-boxes.png").read_bytes() == (
+        tmp_path / "drawn" / "example-boxes.png"
+    ).read_bytes()
+
+
 def test_without_pillow(built: Built, tmp_path: Path) -> None:
     example = built.package / "example.png"
     done = run_alone(built.package, tmp_path, str(example), "--device", "sim", hidden=("PIL",))

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +246,21 @@ def test_the_project_simulates_by_its_own_makefile(work: Path, whole: dict[str, 
         words = ["build/csim", "data", "--ops", ops]
         done = subprocess.run(words, cwd=work / "whole", capture_output=True, text=True)
         assert done.returncode == code and said in done.stdout + done.stderr
+
+
+def test_a_network_that_is_no_detector_packages_and_tests_itself(work: Path, whole: dict[str, Any]) -> None:
+    made = subprocess.run(["make", "package"], cwd=work / "whole", capture_output=True, text=True)
+    assert made.returncode == 0, made.stdout + made.stderr
+    (package,) = (p for p in (work / "whole" / "package").iterdir() if p.is_dir())
+
+    def detect(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, str(package / "detect.py"), "--device", "sim", *arguments]
+        return subprocess.run(command, cwd=work, capture_output=True, text=True)
+
+    done = detect("--self-test", "--json")
+    assert done.returncode == 0, done.stderr
+    cores = json.loads((work / "whole" / "manifest.json").read_text())["cores"]
+    assert json.loads(done.stdout)["self_test"]["integers"] == cores * whole["csim"]["elements"]
+    done = detect(str(work / "photos" / "0.png"))
+    assert done.returncode == 2
+    assert "net is no detector: its outputs are " in done.stderr and "use Accelerator.infer" in done.stderr

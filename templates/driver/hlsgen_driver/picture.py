@@ -71,7 +71,7 @@ def write_png(path: Path, picture: np.ndarray) -> None:
     try:
         path.write_bytes(text)
     except OSError as error:
-        raise PictureError(f"{path} cannot be written ({error.strerror}); give --out another file") from error
+        raise PictureError(f"{path} cannot be written ({error.strerror}); give --out another folder") from error
 
 
 def color(index: int) -> tuple[int, int, int]:

@@ -59,8 +59,7 @@ class Loop:
             try:
                 await asyncio.wait_for(interrupt.wait(), seconds)
             except asyncio.TimeoutError:
-                interrupt.waiting = False  # its cancelled wait would leave it armed for nobody
-                return False
+                return False  # it stays armed, for the next wait
             return True
 
         return bool(asyncio.run_coroutine_threadsafe(inside(), self._loop).result())

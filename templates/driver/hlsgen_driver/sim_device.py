@@ -42,7 +42,7 @@ class SimDevice(Device):
         self.cores = [self._core(index, registers) for index in range(cores)]
 
     def _registers(self) -> dict[str, int]:
-        found = {}
+        found: dict[str, int] = {}
         name, offset = ctypes.c_char_p(), ctypes.c_uint()
         while self.library.hlsgen_sim_register(self.handle, len(found), ctypes.byref(name), ctypes.byref(offset)):
             found[(name.value or b"").decode("ascii")] = offset.value
