@@ -230,9 +230,8 @@ def _zynq(target: Target, cores: int) -> Zynq:
     )
     registers = tuple(f"{name}/s_axi_control" for name in names)
     segments = [f"{register}/Reg" for register in registers]
-    if cores > 1:  # PYNQ hears one interrupt directly, several only through a controller
-        registers += ("interrupts/s_axi",)
-        segments.append("interrupts/S_AXI/Reg")
+    registers += ("interrupts/s_axi",)  # PYNQ hears interrupts only through a controller
+    segments.append("interrupts/S_AXI/Reg")
     addresses = [
         Segment("ps/Data", segment, processor.control_base + number * REGISTERS, REGISTERS)
         for number, segment in enumerate(segments)
