@@ -181,6 +181,8 @@ def _shape(network: fx.GraphModule, node: fx.Node, known: Mapping[str, tuple[int
         if len(inputs) != 2 or inputs[0] != inputs[1]:
             raise HlsgenError(f"add {node.name} expects two maps of one shape, got {inputs}")
         return c, h, w
+    if node.target in vocabulary.ATTENTION:
+        return attention_shape(node, inputs)
     module = network.get_submodule(str(node.target))
     if isinstance(module, nn.Conv2d):
         if c != module.in_channels:
@@ -193,6 +195,28 @@ def _shape(network: fx.GraphModule, node: fx.Node, known: Mapping[str, tuple[int
         fy, fx_ = upsampling(module)
         return c, h * fy, w * fx_
     return c, h, w
+
+
+def attention_shape(
+    node: fx.Node, inputs: Sequence[tuple[int, int, int]]
+) -> tuple[int, int, int]:
+    """(C, H, W) of `attention_scores` or `attend`, whose operands are `inputs`.
+
+    Raises:
+        HlsgenError: operands that do not fit each other.
+    """
+    (c, h, w), (c2, h2, w2) = inputs
+    heads, keys = heads_of(node), h2 * w2
+    scores = node.target is vocabulary.attention_scores
+    if c % heads or c2 % heads or (c != c2 if scores else c != heads * keys):
+        raise HlsgenError(f"attention {node.name} in {heads} heads expects maps that fit each other, got {list(inputs)}")
+    return (heads * keys, h, w) if scores else (c2, h, w)
+
+
+def heads_of(node: fx.Node) -> int:
+    """The heads of `attention_scores` or `attend`."""
+    heads: Any = node.args[2]
+    return int(heads)
 
 
 def image_node(network: fx.GraphModule) -> fx.Node:

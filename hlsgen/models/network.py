@@ -7,7 +7,7 @@ Nodes (the fx node's name names its output tensor everywhere: ONNX, hls4ml, Prog
   `nn.ReLU`, `nn.LeakyReLU`, `nn.Sigmoid`, `nn.Hardswish`, `nn.GELU`, `nn.MaxPool2d` (dilation 1, floor mode),
   `nn.Upsample` (nearest, integer factor). Each module is called once (no sharing).
 - `call_function`: `torch.add(a, b)`; `torch.cat([a, b, ...], 1)`; `torch.split(x, [sizes], 1)` with
-  `operator.getitem(split, i)`
+  `operator.getitem(split, i)`; `attention_scores(q, k, heads)` and `attend(scores, v, heads)` of `hlsgen.models.attention`
 - `output`: a flat tuple of tensors (for YOLO the raw head maps: box and class map a level, P3 first)
 """
 
@@ -19,6 +19,7 @@ import torch
 from torch import fx, nn
 
 from hlsgen.errors import HlsgenError
+from hlsgen.models.attention import attend, attention_scores
 
 ACTIVATIONS: dict[type[nn.Module], str] = {
     nn.SiLU: "silu",
@@ -29,7 +30,8 @@ ACTIVATIONS: dict[type[nn.Module], str] = {
     nn.GELU: "gelu",
 }
 MODULES: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.MaxPool2d, nn.Upsample, *ACTIVATIONS)
-FUNCTIONS: tuple[Callable[..., Any], ...] = (torch.add, torch.cat, torch.split, operator.getitem)
+ATTENTION: tuple[Callable[..., Any], ...] = (attention_scores, attend)
+FUNCTIONS: tuple[Callable[..., Any], ...] = (torch.add, torch.cat, torch.split, operator.getitem, *ATTENTION)
 
 
 def activation_kind(module: nn.Module) -> tuple[str, float] | None:
@@ -47,7 +49,7 @@ def check(network: fx.GraphModule) -> None:
         HlsgenError: naming the first node outside it, what it is, and what is supported.
     """
     seen: set[str] = set()
-    supported = ", ".join([c.__name__ for c in MODULES] + ["add", "cat", "split"])
+    supported = ", ".join([c.__name__ for c in MODULES] + ["add", "cat", "split", "attention"])
     for node in network.graph.nodes:
         if node.op in ("placeholder", "output"):
             continue
@@ -62,5 +64,16 @@ def check(network: fx.GraphModule) -> None:
                     f"module {node.target} is called twice (at {node.name}); give each call its own module"
                 )
             seen.add(str(node.target))
+        elif node.target is attend and not _reads_scores(node, network):
+            raise HlsgenError(
+                f"attention at {node.name} expects scores of as many heads that nothing else reads; compute them for it alone"
+            )
         elif node.op != "call_function" or node.target not in FUNCTIONS:
             raise HlsgenError(f"operator {node.target} at {node.name} is not supported; supported are {supported}")
+
+
+def _reads_scores(node: fx.Node, network: fx.GraphModule) -> bool:
+    """Whether an attention's scores are made for it: they never leave the engine's own representation."""
+    scores: Any = node.args[0]
+    alone = scores.target is attention_scores and scores.args[2] == node.args[2] and len(scores.users) == 1
+    return alone and scores not in network.graph.output_node().all_input_nodes

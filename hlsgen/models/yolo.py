@@ -19,6 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from hlsgen.errors import HlsgenError
 from hlsgen.frontend.onnx_write import shapes
 from hlsgen.models import network as vocabulary
+from hlsgen.models.attention import attend, attention_scores
 from hlsgen.models.checkpoint import Inert, parse_checkpoint
 
 FAMILIES = {"C2f": "yolov8{}", "C3": "yolov5{}u", "C3k2": "yolo11{}"}
@@ -309,6 +310,67 @@ def _upsample(b: _Builder, block: Inert, x: fx.Node, where: str) -> fx.Node:
     return b.module(where, nn.Upsample(scale_factor=int(factor), mode="nearest"), x)
 
 
+def _c2psa(b: _Builder, block: Inert, x: fx.Node, where: str) -> fx.Node:
+    """Split in two halves; position-sensitive attention on the second; both concatenated."""
+    half = block.state.get("c")
+    if not isinstance(half, int):
+        raise b.fail(where, f"block {block.kind} without its channel count")
+    x = _block(b, _child(b, block, "cv1", where), [x], f"{where}.cv1")
+    split = b.function(f"{where}.split", torch.split, x, [half, half], 1)
+    first, second = (b.function(f"{where}.half{i}", operator.getitem, split, i) for i in (0, 1))
+    second = _block(b, _child(b, block, "m", where), [second], f"{where}.m")
+    joined = b.function(f"{where}.cat", torch.cat, [first, second], 1)
+    return _block(b, _child(b, block, "cv2", where), [joined], f"{where}.cv2")
+
+
+def _psa_block(b: _Builder, block: Inert, x: fx.Node, where: str) -> fx.Node:
+    """Attention, then two pointwise convolutions, each with a shortcut."""
+    for part in ("attn", "ffn"):
+        y = _block(b, _child(b, block, part, where), [x], f"{where}.{part}")
+        x = _add(b, x, y, f"{where}.{part}") if block.state.get("add", False) else y
+    return x
+
+
+def _attention(b: _Builder, block: Inert, x: fx.Node, where: str) -> fx.Node:
+    """Self-attention over the pixels, with a depthwise convolution of the values as positional encoding.
+
+    One convolution makes head after head's queries, keys and values; here three do, each of them all heads', so that each
+    has a scale of its own. The queries' takes the attention's scale into its weights.
+    """
+    state = block.state
+    heads, keys, values = (state.get(name) for name in ("num_heads", "key_dim", "head_dim"))
+    if not all(isinstance(n, int) and n > 0 for n in (heads, keys, values)):
+        raise b.fail(where, "attention without its heads' sizes")
+    heads, keys, values = int(heads), int(keys), int(values)  # type: ignore[arg-type]
+    joint = _child(b, block, "qkv", where)
+    made = _conv(b, joint, x, f"{where}.qkv")
+    conv = b.root.get_submodule(str(made.target))
+    if not isinstance(conv, nn.Conv2d) or conv.out_channels != heads * (2 * keys + values) or conv.groups != 1:
+        raise b.fail(where, f"attention whose queries, keys and values are not one plain convolution of {heads} heads")
+    channels = torch.arange(conv.out_channels).reshape(heads, -1)
+    q, k, v = (
+        b.module(f"{where}.{name}", _some_outputs(conv, part.reshape(-1), factor), x)
+        for name, part, factor in (
+            ("q", channels[:, :keys], keys**-0.5),
+            ("k", channels[:, keys : 2 * keys], 1.0),
+            ("v", channels[:, 2 * keys :], 1.0),
+        )
+    )
+    scores = b.function(f"{where}.scores", attention_scores, q, k, heads)
+    mixed = b.function(f"{where}.attend", attend, scores, v, heads)
+    place = _block(b, _child(b, block, "pe", where), [v], f"{where}.pe")
+    return _block(b, _child(b, block, "proj", where), [_add(b, mixed, place, where)], f"{where}.proj")
+
+
+def _some_outputs(conv: nn.Conv2d, channels: torch.Tensor, factor: float) -> nn.Conv2d:
+    """The convolution's given output channels, times `factor`."""
+    assert conv.bias is not None
+    part = nn.Conv2d(conv.in_channels, len(channels), conv.kernel_size, conv.stride, conv.padding, device="meta")
+    part.weight = nn.Parameter(conv.weight[channels] * factor)
+    part.bias = nn.Parameter(conv.bias[channels] * factor)
+    return part
+
+
 _RULES: dict[str, Callable[[_Builder, Inert, fx.Node, str], fx.Node]] = {
     "Conv": _conv,
     "DWConv": _conv,
@@ -318,6 +380,9 @@ _RULES: dict[str, Callable[[_Builder, Inert, fx.Node, str], fx.Node]] = {
     "C3": _c3,
     "C3k": _c3,
     "C3k2": _c2f,
+    "C2PSA": _c2psa,
+    "PSABlock": _psa_block,
+    "Attention": _attention,
     "SPPF": _sppf,
     "MaxPool2d": _max_pool,
     "Upsample": _upsample,

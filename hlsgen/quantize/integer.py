@@ -13,8 +13,10 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from hlsgen.errors import HlsgenError
+from hlsgen.models.attention import attend, attention_scores, tokens
 from hlsgen.models.network import activation_kind
 from hlsgen.program.arithmetic import activation_table, addition, conv_requant
+from hlsgen.program.attention import Scaling, attend_scaling, exponents, scores_scaling
 from hlsgen.quantize.spec import QuantSpec, TensorQ
 from hlsgen.quantize.structure import is_tensor, module_of, placeholder
 
@@ -89,6 +91,49 @@ class Add:
         return y.clamp_(k.out.low, k.out.high).float()
 
 
+class Scores:
+    """Products of queries and keys."""
+
+    def __init__(self, spec: QuantSpec, q: TensorQ, k: TensorQ, out: TensorQ) -> None:
+        self.scaling = scores_scaling(spec.scheme, q, k, out)
+
+    def __call__(self, q: Tensor, k: Tensor, heads: int) -> Tensor:
+        return _scaled(attention_scores(q.double(), k.double(), heads), self.scaling)
+
+
+class Attend:
+    """Softmax by table, and its product with the values."""
+
+    def __init__(self, spec: QuantSpec, s: TensorQ, v: TensorQ, out: TensorQ) -> None:
+        self.table = torch.from_numpy(exponents(s).astype(np.float64))
+        self.scaling = attend_scaling(spec.scheme, v, out)
+        self.zero_point = v.zero_point
+
+    def __call__(self, s: Tensor, v: Tensor, heads: int) -> Tensor:
+        rows = tokens(s, heads)
+        p = self.table[(rows.amax(2, keepdim=True) - rows).long()]  # [N, heads, keys, queries]
+        total = p.sum(2, keepdim=True)
+        exponent = torch.frexp(total).exponent.long() - 1  # floor(log2(total))
+        factor = torch.div(self.scaling.multiplier * 2**exponent, total.long(), rounding_mode="floor")
+        acc = (tokens(v.double(), heads) @ p - self.zero_point * total).long()
+        y = _shifted(acc * factor, self.scaling.shift + exponent) + self.scaling.out.zero_point
+        held = y.clamp(self.scaling.out.low, self.scaling.out.high).float()
+        return held.reshape(len(s), -1, *s.shape[2:])
+
+
+def _scaled(x: Tensor, k: Scaling) -> Tensor:
+    """`hlsgen.program.attention.scale` on integers held in float64."""
+    y = _shifted(x.long() * k.multiplier, torch.tensor(k.shift)) + k.out.zero_point
+    return y.clamp(k.out.low, k.out.high).float()
+
+
+def _shifted(x: Tensor, shift: Tensor) -> Tensor:
+    """int64 x / 2**shift, ties to even."""
+    half = torch.where(shift > 0, 1 << (shift - 1).clamp(min=0), 0)
+    odd = torch.where(shift > 0, (x >> shift) & 1, 1)
+    return (x + half - 1 + odd) >> shift
+
+
 class IntegerMachine:
     """Runs a network on integers."""
 
@@ -146,5 +191,8 @@ def operation(network: fx.GraphModule, node: fx.Node, spec: QuantSpec) -> Operat
     if node.target is torch.add:
         a, b = (spec.tensors[cast(fx.Node, source).name] for source in node.args)
         return Add(spec, a, b, out)
+    if node.target in (attention_scores, attend):
+        a, b = (spec.tensors[cast(fx.Node, source).name] for source in node.args[:2])
+        return (Scores if node.target is attention_scores else Attend)(spec, a, b, out)
     assert node.target in (torch.cat, torch.split, operator.getitem)
     return node.target

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from hlsgen.errors import HlsgenError
-from hlsgen.models.network import check
+from hlsgen.models.attention import attention_scores
+from hlsgen.models.network import ATTENTION, check
 from hlsgen.quantize.calibrate import Floats, Histogram, Progress, Statistics, calibrate
 from hlsgen.quantize.integer import IntegerMachine
 from hlsgen.quantize.native import Native, fused_relus, native_spec
@@ -19,7 +20,7 @@ from hlsgen.quantize.relevance import Relevance, outputs_alike
 from hlsgen.quantize.scales import activation_scale, pre_activation_scale
 from hlsgen.quantize.spec import DEFAULT_PRE_BITS, SCHEMES, ConvQ, QuantSpec, Scheme, TensorQ
 from hlsgen.quantize.store import read_spec, write_spec
-from hlsgen.quantize.structure import activations_fed, module_of, outputs, shared_scales
+from hlsgen.quantize.structure import activations_fed, module_of, outputs, shared_scales, symmetric
 from hlsgen.quantize.weights import largest_weight_scale, quantize_weights
 
 PRE_BITS = range(8, 17)
@@ -52,6 +53,7 @@ class Reference(nn.Module):
             HlsgenError: the spec does not fit the network or cannot be computed exactly; the sentence names the node.
         """
         check(network)
+        _check_attention(network, spec.scheme)
         _check_spec(network, spec)
         return cls(network, spec, shape)
 
@@ -131,6 +133,7 @@ def quantize(
     check(network)
     if scheme not in SCHEMES:
         raise HlsgenError(f"unknown scheme {scheme!r}: expected one of {', '.join(SCHEMES)}")
+    _check_attention(network, scheme)
     pre_bits = DEFAULT_PRE_BITS[scheme] if pre_bits is None else pre_bits
     if pre_bits not in PRE_BITS:
         raise HlsgenError(f"pre-activations have {PRE_BITS[0]} to {PRE_BITS[-1]} bits, got {pre_bits}")
@@ -161,6 +164,15 @@ def _batch(image: Image) -> Tensor:
     if not bool(torch.isfinite(found).all()):
         raise HlsgenError("expected an image of finite values, got NaN or infinity")
     return found
+
+
+def _check_attention(network: fx.GraphModule, scheme: Scheme) -> None:
+    found = [node for node in network.graph.nodes if node.target in ATTENTION]
+    if found and scheme == "native":
+        raise HlsgenError(
+            f"scheme native cannot run the attention at {found[-1].name}: PyTorch has no INT8 kernels for products of "
+            "activations or softmax; use --scheme fixed or --scheme affine"
+        )
 
 
 def _check_spec(network: fx.GraphModule, spec: QuantSpec) -> None:
@@ -200,13 +212,17 @@ def choose(network: fx.GraphModule, statistics: Statistics, scheme: Scheme, pre_
         if name not in fused:
             groups.setdefault(share[name], Histogram()).merge(histogram)
     wide = {name for name in groups if name in fed and scheme != "native"}
-    chosen = {name: activation_scale(groups[name], scheme) for name in groups if name not in wide}
+    even = symmetric(network)
+    chosen = {name: activation_scale(groups[name], scheme, name in even) for name in groups if name not in wide}
     for node in network.graph.nodes:
         if node.name in wide:
             x = chosen[share[node.all_input_nodes[0].name]]
             finest = x.scale * largest_weight_scale(module_of(network, node), scheme)
             function = _function(network, fed[node.name])
             chosen[node.name] = pre_activation_scale(groups[node.name], pre_bits, function, scheme, finest)
+        elif node.target is attention_scores:
+            a, b = (chosen[share[x.name]].scale for x in (node.args[0], node.args[1]))  # type: ignore[union-attr]
+            chosen[node.name] = activation_scale(groups[node.name], scheme, finest=a * b)
     tensors = {name: chosen[share[fused.get(name, name)]] for name in share}
     if scheme == "native":
         return native_spec(network, tensors)

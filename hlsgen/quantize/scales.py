@@ -13,12 +13,18 @@ POWERS = 4  # how many halvings of the range a power-of-two scale may try
 EMPTY = 2.0**-7  # the scale of a tensor that was zero throughout calibration
 
 
-def activation_scale(seen: Histogram, scheme: Scheme) -> TensorQ:
-    """An 8-bit tensor's quantization: power of two and symmetric in `fixed`, asymmetric else."""
+def activation_scale(seen: Histogram, scheme: Scheme, symmetric: bool = False, finest: float = 0.0) -> TensorQ:
+    """An 8-bit tensor's quantization: power of two and symmetric in `fixed`, asymmetric else unless `symmetric`.
+
+    finest: in `fixed`, where requantization only shifts right, no scale below it is tried.
+    """
     if seen.maximum == seen.minimum:
-        return TensorQ(EMPTY, 0)
+        return TensorQ(max(EMPTY, finest), 0)
     if scheme == "fixed":
-        return _best(seen, (TensorQ(s, 0) for s in _powers(seen, 8)))
+        return _best(seen, (TensorQ(s, 0) for s in [s for s in _powers(seen, 8) if s >= finest] or [finest]))
+    if symmetric:
+        step = max(seen.maximum, -seen.minimum) / 127
+        return _best(seen, (TensorQ(float(np.float32(step * s)), 0) for s in SHRINKS))
     return _best(seen, _ranges(seen))
 
 

@@ -5,7 +5,8 @@ import operator
 import torch
 from torch import fx, nn
 
-from hlsgen.models.network import activation_kind
+from hlsgen.models.attention import attention_scores
+from hlsgen.models.network import ATTENTION, activation_kind
 
 
 def module_of(network: fx.GraphModule, node: fx.Node) -> nn.Module | None:
@@ -58,6 +59,13 @@ def shared_scales(network: fx.GraphModule) -> dict[str, str]:
     return {name: root(name) for name in parent}
 
 
+def symmetric(network: fx.GraphModule) -> set[str]:
+    """The nodes whose zero point must be 0, and all that share it: queries and keys."""
+    share = shared_scales(network)
+    held = {share[x.name] for n in network.graph.nodes if n.target is attention_scores for x in n.all_input_nodes}
+    return {name for name, root in share.items() if root in held}
+
+
 def sources(network: fx.GraphModule) -> set[str]:
     """The nodes that make new values (all but those that only move them): what calibration observes."""
     moving = (nn.MaxPool2d, nn.Upsample)
@@ -65,7 +73,7 @@ def sources(network: fx.GraphModule) -> set[str]:
         node.name
         for node in network.graph.nodes
         if node.op == "placeholder"
-        or node.target is torch.add
+        or node.target in (torch.add, *ATTENTION)
         or (node.op == "call_module" and not isinstance(module_of(network, node), moving))
     }
 

@@ -1,0 +1,117 @@
+"""The integer arithmetic of attention: docs/arithmetic-attention.md in numpy. All constants come from here."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hlsgen.errors import HlsgenError
+from hlsgen.program.arithmetic import MULTIPLIER_BITS, Ints, fraction_bits, normalized, round_shift_even
+from hlsgen.quantize.spec import Scheme, TensorQ
+
+LARGEST_WEIGHT = 127  # what the largest score of a row becomes
+LARGEST_SHIFT = 27  # of the attention's constants; floor(log2(sum)) is added to it
+MOST_KEYS = 4096
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """clamp(rne(x * multiplier, shift) + out.zero_point), one for a whole tensor."""
+
+    out: TensorQ
+    multiplier: int
+    shift: int
+
+
+def scores_scaling(scheme: Scheme, q: TensorQ, k: TensorQ, out: TensorQ) -> Scaling:
+    """Constants that take sums of queries times keys to `out`.
+
+    Raises:
+        HlsgenError: scheme native; queries or keys with a zero point; scales out of range.
+    """
+    _supported(scheme)
+    if q.zero_point or k.zero_point:
+        raise HlsgenError(
+            f"attention expects queries and keys with zero points of 0, got {q.zero_point} and {k.zero_point}; "
+            "quantize them symmetrically"
+        )
+    if scheme == "fixed":
+        shift = fraction_bits(q.scale) + fraction_bits(k.scale) - fraction_bits(out.scale)
+        if not 0 <= shift <= 31:
+            raise HlsgenError(f"scheme fixed expects requantization shifts of 0 to 31, got {shift} for attention scores")
+        return Scaling(out, 1, shift)
+    return Scaling(out, *normalized(q.scale * k.scale / out.scale, MULTIPLIER_BITS))
+
+
+def attend_scaling(scheme: Scheme, v: TensorQ, out: TensorQ) -> Scaling:
+    """Constants of an attention's output: multiplier / 2**shift is the values' scale over the output's.
+
+    Raises:
+        HlsgenError: scheme native, or scales out of range.
+    """
+    _supported(scheme)
+    if scheme == "fixed":
+        multiplier, shift = 1 << 16, 16 + fraction_bits(v.scale) - fraction_bits(out.scale)
+    else:
+        multiplier, shift = normalized(v.scale / out.scale, MULTIPLIER_BITS)
+    if not 0 <= shift <= LARGEST_SHIFT:
+        raise HlsgenError(
+            f"attention from values of scale {v.scale!r} to {out.scale!r} is out of range; recalibrate"
+        )
+    return Scaling(out, multiplier, shift)
+
+
+def _supported(scheme: Scheme) -> None:
+    if scheme == "native":
+        raise HlsgenError(
+            "scheme native cannot run attention, for which PyTorch has no INT8 kernels; use --scheme fixed or --scheme affine"
+        )
+
+
+def exponents(scores: TensorQ) -> npt.NDArray[np.int8]:
+    """The weight of a key whose score is k steps below its row's largest: int8 [256], 127 down to 0."""
+    k = np.arange(256, dtype=np.float64)
+    return np.rint(LARGEST_WEIGHT * np.exp(-k * scores.scale)).astype(np.int8)
+
+
+def scale(x: Ints, constants: Scaling) -> Ints:
+    """Apply `constants` to int64 sums."""
+    out = constants.out
+    return np.clip(round_shift_even(x * constants.multiplier, constants.shift) + out.zero_point, out.low, out.high)
+
+
+def scores(q: npt.NDArray[np.int8], k: npt.NDArray[np.int8], heads: int, constants: Scaling) -> Ints:
+    """int64 [heads * N, H, W] from queries int8 [heads * d, H, W] and keys int8 [heads * d, H', W'], N = H' * W'."""
+    a, b = _tokens(q, heads), _tokens(k, heads)
+    acc = np.einsum("hcj,hci->hji", b, a, optimize=True)
+    return scale(acc.reshape(-1, *q.shape[1:]), constants)
+
+
+def attend(
+    s: npt.NDArray[np.int8],
+    v: npt.NDArray[np.int8],
+    heads: int,
+    table: npt.NDArray[np.int8],
+    zero_point: int,
+    constants: Scaling,
+) -> Ints:
+    """int64 [heads * e, H, W] from scores int8 [heads * N, H, W] and values int8 [heads * e, H', W'] with their zero point."""
+    rows, values = _tokens(s, heads), _tokens(v, heads)  # [heads, N, queries], [heads, e, N]
+    p = table.astype(np.int64)[rows.max(axis=1, keepdims=True) - rows]
+    total = p.sum(axis=1)  # [heads, queries]
+    n = floor_log2(total)
+    factor = (np.int64(constants.multiplier) << n) // total
+    acc = np.einsum("hej,hji->hei", values, p, optimize=True) - zero_point * total[:, None]
+    out = constants.out
+    y = round_shift_even(acc * factor[:, None], (constants.shift + n)[:, None]) + out.zero_point
+    return np.clip(y, out.low, out.high).reshape(-1, *s.shape[1:])
+
+
+def floor_log2(x: Ints) -> Ints:
+    """floor(log2(x)) of int64 x, 1 to 2**52: the exponent of its float64."""
+    return np.frexp(x.astype(np.float64))[1].astype(np.int64) - 1
+
+
+def _tokens(x: npt.NDArray[np.int8], heads: int) -> Ints:
+    """[heads * d, H, W] to int64 [heads, d, H * W]."""
+    return x.astype(np.int64).reshape(heads, len(x) // heads, -1)
