@@ -15,7 +15,7 @@ from hlsgen.errors import HlsgenError
 from hlsgen.handoff.driver import Host, Stamp, stamp, write_driver
 from hlsgen.handoff.platform import system, templates_of
 from hlsgen.names import identifier
-from hlsgen.program.encode import encode
+from hlsgen.program.encode import encode, has_attention
 from hlsgen.program.ops import Op, Program
 from hlsgen.targets import find
 
@@ -95,6 +95,7 @@ def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
         "fmap_beats": program.fmap_beats,
         "weight_beats": len(encoded.weights) // program.engine.beat,
         "op_count": len(program.ops),
+        "attention": has_attention(program),
         "op_fields": list(encoded.instructions[0]),
         "ops": [
             {"comment": describe(op, program), "fields": list(row.values())}
@@ -105,7 +106,8 @@ def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
         "hls_include": str(hls_include()),
         **tensor_table(program),
     }
-    headers = {name: (templates / "engine" / name).read_text(encoding="utf-8") for name in HEADERS}
+    names = (*HEADERS, *(("attention.h",) if context["attention"] else ()))
+    headers = {name: (templates / "engine" / name).read_text(encoding="utf-8") for name in names}
     generated = {"config.h": "engine/config.h.j2", "program.h": "engine/program.h.j2"}
     bare = {
         name: environment.get_template(template).render({**context, "origin": "", "identity": 0})
@@ -156,6 +158,7 @@ def describe(op: Op, program: Program) -> str:
     parts.append(f"{max(op.lanes) + 1} -> {out.channels} channels, {out.height} x {out.width}")
     parts += ["table"] if op.table is not None else []
     parts += [f"+ {op.residual.tensor}"] if op.residual else []
+    parts += [f"by {op.operand.source.tensor}, {op.operand.heads} heads"] if op.operand else []
     return ", ".join(parts)
 
 

@@ -9,7 +9,9 @@ from torch import fx, nn
 from hlsgen.backend.layer_list import LayerList, Pair
 from hlsgen.backend.layers import Pads, Shape
 from hlsgen.errors import HlsgenError
-from hlsgen.models.network import activation_kind, check
+from hlsgen.frontend.onnx_write import heads_of
+from hlsgen.models.attention import attention_scores
+from hlsgen.models.network import ATTENTION, activation_kind, check
 from hlsgen.quantize.spec import ConvQ, QuantSpec, TensorQ
 
 
@@ -59,6 +61,9 @@ class _Writer:
             xs = node.args[0]
             assert isinstance(xs, tuple | list)
             layers.concat(node.name, [self.name(x) for x in xs], self.q(node))
+        elif node.target in ATTENTION:
+            write = layers.scores if node.target is attention_scores else layers.attend
+            write(node.name, self.name(node.args[0]), self.name(node.args[1]), self.q(node), heads_of(node))
         elif node.target is torch.split:
             self._split(node)
         elif node.target is not operator.getitem:  # written with its split

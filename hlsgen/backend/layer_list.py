@@ -125,6 +125,18 @@ class LayerList:
         parts = {out: ((size, h, w), q) for (out, q), size in zip(outputs.items(), sizes, strict=True)}
         self._append("HlsgenSplit", name, [x], parts, axis=1, sizes=sizes)
 
+    def scores(self, name: str, q: str, k: str, quant: TensorQ, heads: int) -> None:
+        (c, h, w), (c2, h2, w2) = self.shapes[q], self.shapes[k]
+        if c != c2 or c % heads:
+            raise HlsgenError(f"layer {name}: queries {(c, h, w)} and keys {(c2, h2, w2)} do not fit {heads} heads")
+        self._append("HlsgenScores", name, [q, k], {name: ((heads * h2 * w2, h, w), quant)}, heads=heads)
+
+    def attend(self, name: str, scores: str, v: str, quant: TensorQ, heads: int) -> None:
+        (c, h, w), (c2, h2, w2) = self.shapes[scores], self.shapes[v]
+        if c != heads * h2 * w2 or c2 % heads:
+            raise HlsgenError(f"layer {name}: scores {(c, h, w)} and values {(c2, h2, w2)} do not fit {heads} heads")
+        self._append("HlsgenAttend", name, [scores, v], {name: ((c2, h, w), quant)}, heads=heads)
+
     def upsample(self, name: str, x: str, q: TensorQ, factor: Pair) -> None:
         c, h, w = self.shapes[x]
         oh, ow = h * factor[0], w * factor[1]

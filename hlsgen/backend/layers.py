@@ -14,6 +14,8 @@ Conv2D: `weight_data` int8 [KH, KW, I/groups, O] (hls4ml's layout) and `bias_dat
   - `residual` (a tensor's name, also its second input) and `residual_quant` (TensorQ of what is added to it); the layer
     has taken the addition's name and its `quant`
 Activation: `activation` is a kind of `hlsgen.program.arithmetic.activation_table`, with `activation_parameter`.
+HlsgenScores, HlsgenAttend: the two halves of attention (docs/arithmetic-attention.md), `heads`; inputs are queries and keys,
+or scores and values.
 HlsgenSplit: `sizes` of its outputs along the channels; its outputs have their own names.
 """
 
@@ -40,6 +42,8 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "Merge": (*_COMMON, "op"),
     "HlsgenConcatenate": (*_COMMON, "op", "axis"),
     "HlsgenSplit": (*_COMMON, "axis", "sizes"),
+    "HlsgenScores": (*_COMMON, "heads"),
+    "HlsgenAttend": (*_COMMON, "heads"),
     "UpSampling2D": (*_COMMON, "data_format", "n_chan", *_SIZES, "algorithm"),
 }
 ARRAYS = ("weight_data", "bias_data", "weight_scale")
@@ -66,10 +70,28 @@ class Split(hls4ml_layers.Layer):  # type: ignore[misc]
             )
 
 
+class Scores(hls4ml_layers.Layer):  # type: ignore[misc]
+    """Products of queries (heads * d, H, W) and keys (heads * d, H', W'), head by head: (heads * H' * W', H, W)."""
+
+    def initialize(self) -> None:
+        q, k = (self.get_input_variable(name).shape for name in self.inputs)
+        self.add_output_variable([self.get_attr("heads") * k[1] * k[2], *q[1:]])
+
+
+class Attend(hls4ml_layers.Layer):  # type: ignore[misc]
+    """Softmax of scores (heads * H' * W', H, W) over the keys, times values (heads * e, H', W'): (heads * e, H, W)."""
+
+    def initialize(self) -> None:
+        s, v = (self.get_input_variable(name).shape for name in self.inputs)
+        self.add_output_variable([v[0], *s[1:]])
+
+
 def register_layers() -> None:
     """Make our classes known to hls4ml, under names that leave its own `Concatenate` to other backends."""
     hls4ml_layers.register_layer("HlsgenConcatenate", Concatenate)
     hls4ml_layers.register_layer("HlsgenSplit", Split)
+    hls4ml_layers.register_layer("HlsgenScores", Scores)
+    hls4ml_layers.register_layer("HlsgenAttend", Attend)
 
 
 def quant_of(node: Any) -> dict[str, Any]:

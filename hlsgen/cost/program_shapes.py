@@ -18,13 +18,14 @@ def op_shape(op: Op, program: Program, table: int) -> OpShape:
         op.in_size,
         (out.height, out.width),
         groups,
-        op.weights is not None,
+        op.multiplies,
         tuple((s.blocks, s.upsample) for s in op.sources),
         used,
         len(out.lanes),
         op.residual is not None,
         0 if op.table is None else table,
         op.macs_per_pixel * out.height * out.width,
+        op.kind if op.operand is not None else "",
     )
 
 

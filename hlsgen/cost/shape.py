@@ -12,7 +12,8 @@ class OpShape:
 
     size_in, size_out: height and width in pixels. sources: (blocks, log2 of the upsampling) of each source. last_lanes:
     lanes in use of the last input block of a group. channels: physical output channels. macs: products the network
-    defines (padding lanes excluded). table_bytes: 0 without a table.
+    defines (padding lanes excluded). table_bytes: 0 without a table. attention: "scores" or "attend" where another feature map
+    stands in the place of weights, else "".
     """
 
     window: Window
@@ -26,6 +27,7 @@ class OpShape:
     residual: bool = False
     table_bytes: int = 0
     macs: int = field(default=0, compare=False)
+    attention: str = ""
 
     @property
     def taps(self) -> int:

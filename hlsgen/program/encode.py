@@ -6,10 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hlsgen.errors import HlsgenError
-from hlsgen.program.groups import BlockGroups, block_groups
+from hlsgen.program.attention import LARGEST_WEIGHT
+from hlsgen.program.groups import BlockGroups, block_groups, head_groups
 from hlsgen.program.ops import EngineConfig, Op, Program
 from hlsgen.program.tiling import _patch
 
+KINDS = {"scores": 2, "attend": 3}
 PARAMETER_BYTES = 8  # a channel's bias, multiplier and shift
 
 
@@ -33,6 +35,8 @@ class Bounds:
     steps: int
     step_cycles: int
     parameter_beats: int
+    tile_pixels: int = 0  # of scores and attention; 0 where the network has none
+    row_sum_bits: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +52,8 @@ class Encoded:
 def op_groups(op: Op, program: Program) -> BlockGroups:
     """How the op's input blocks feed its output blocks."""
     lanes, tm = program.tensors[op.out].lanes, program.engine.tm
+    if op.operand is not None:
+        return head_groups(op.kind, op.operand.heads, len(op.lanes), len(lanes), tm)
     if op.weights is None:
         return block_groups(op.lanes, lanes, 1, 1, tm)
     return block_groups(op.lanes, lanes, op.weights.shape[1], len(op.weights) // op.groups, tm)
@@ -96,14 +102,14 @@ def encode(program: Program) -> Encoded:
 def instruction(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]:
     """The op's `op_t` fields, without the addresses that the encoding assigns."""
     engine, out = program.engine, program.tensors[op.out]
-    convolves, add = op.weights is not None, op.addition
+    multiplies, add = op.multiplies, op.addition
     tiles_m = groups.count * -(-groups.outputs // op.tile.blocks)
     residual = -1
     if op.residual is not None:
         other = program.tensors[op.residual.tensor]
         residual = other.address + op.residual.first_block * _plane(program, op.residual.tensor)
     return {
-        "kind": 0 if convolves else 1,
+        "kind": KINDS.get(op.kind, 0 if multiplies else 1),
         "first_source": 0,
         "in_h": op.in_size[0],
         "in_w": op.in_size[1],
@@ -115,8 +121,8 @@ def instruction(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]
         "stride_w": op.window.stride[1],
         "pad_top": op.window.pad[0],
         "pad_left": op.window.pad[1],
-        "pad_value": op.in_quant.zero_point if convolves else -128,
-        "halves": halves_of_last(op, groups, engine) if convolves else 1,
+        "pad_value": op.in_quant.zero_point if multiplies else -128,
+        "halves": halves_of_last(op, groups, engine) if multiplies else 1,
         "in_blocks": groups.inputs,
         "group_tiles": tiles_m // groups.count,
         "group_step": groups.inputs if groups.count > 1 else 0,
@@ -129,7 +135,7 @@ def instruction(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]
         **_products(op, program, groups, tiles_m),
         "parameters": 0,
         "weights": 0,
-        "channels": len(out.lanes),
+        "channels": groups.count * groups.outputs * engine.tm if op.kind == "scores" else len(out.lanes),
         "table": int(op.table is not None),
         "pre_low": op.requant.out.low,
         "pre_high": op.requant.out.high,
@@ -141,7 +147,35 @@ def instruction(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]
         "add_shift": add.shift if add else 0,
         "add_zero_point": add.out.zero_point if add else 0,
         "out": out.address,
+        **(_attention(op, program, groups) if has_attention(program) else {}),
     }
+
+
+def has_attention(program: Program) -> bool:
+    """Whether the engine needs what scores and attention need."""
+    return any(op.operand is not None for op in program.ops)
+
+
+def _attention(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]:
+    """The `op_t` fields that only an engine with attention has."""
+    operand, tm = op.operand, program.engine.tm
+    names = "operand operand_plane keys last_keys last_lanes multiplier scaling_shift operand_zero head_planes"
+    if operand is None:
+        return dict.fromkeys(names.split(), 0)
+    plane = _plane(program, operand.source.tensor)
+    last = op.lanes[(groups.inputs - 1) * tm : groups.inputs * tm]
+    values = (
+        program.tensors[operand.source.tensor].address + operand.source.first_block * plane,
+        plane,
+        operand.keys,
+        (operand.keys - 1) % tm + 1,
+        max(i + 1 for i, c in enumerate(last) if c >= 0),
+        int(op.requant.multiplier[0]),
+        int(op.requant.shift[0]),
+        operand.zero_point,
+        (groups.outputs + 1) * _plane(program, op.out),
+    )
+    return dict(zip(names.split(), values, strict=True))
 
 
 def _products(op: Op, program: Program, groups: BlockGroups, tiles_m: int) -> dict[str, int]:
@@ -149,8 +183,9 @@ def _products(op: Op, program: Program, groups: BlockGroups, tiles_m: int) -> di
     engine, out, tile = program.engine, program.tensors[op.out], op.tile
     repeats = -(-out.height // tile.rows) * -(-out.width // tile.cols)
     taps = op.window.kernel[0] * op.window.kernel[1]
-    halves = (groups.inputs - 1) * (engine.tm // engine.tn) + halves_of_last(op, groups, engine)
-    passes = len(out.lanes) // engine.tm * halves * taps if op.weights is not None else 0
+    full = groups.inputs - 1 - (op.kind == "attend")  # nothing is multiplied by the rows' largest
+    halves = full * (engine.tm // engine.tn) + halves_of_last(op, groups, engine)
+    passes = groups.count * groups.outputs * halves * taps if op.multiplies else 0
     row, plane = out.width * engine.tm // engine.beat, _plane(program, op.out)
     return {
         "tiles": repeats * tiles_m,
@@ -164,7 +199,7 @@ def _products(op: Op, program: Program, groups: BlockGroups, tiles_m: int) -> di
         "tile_cols": tile.cols * engine.tm // engine.beat,
         "tile_planes": tile.blocks * plane,
         "repeats": repeats,
-        "weight_beats": passes * engine.tn * engine.tm // engine.beat,
+        "weight_beats": passes * engine.tn * engine.tm // engine.beat if op.operand is None else 0,
         "loads": repeats * passes,
     }
 
@@ -187,6 +222,8 @@ def source_table(op: Op, program: Program) -> list[dict[str, int]]:
 
 def parameter_bytes(op: Op, program: Program, table_size: int) -> npt.NDArray[np.int8]:
     """The activation table (where there is one) and eight bytes a physical output channel; int8."""
+    if op.operand is not None:
+        return np.zeros(0, np.int8)
     lanes = np.array(program.tensors[op.out].lanes)
     words = np.zeros((len(lanes), 2), np.uint32)
     used = lanes >= 0
@@ -208,6 +245,8 @@ def weight_bytes(op: Op, program: Program, groups: BlockGroups) -> npt.NDArray[n
 
     [channel tile][input block][output block of the tile][half][ky][kx][TN][TM]
     """
+    if op.exponents is not None:
+        return op.exponents
     if op.weights is None:
         return np.zeros(0, np.int8)
     engine, out_lanes = program.engine, np.array(program.tensors[op.out].lanes)
@@ -268,11 +307,16 @@ def _bounds(
                     f"sums of {op.name} need {signed_bits(biased)} bits, 32 are there; its bias is out of range"
                 )
         shift = max(shift, int(op.requant.shift.max()))
+        if op.operand is not None:
+            row = LARGEST_WEIGHT * op.operand.keys if op.exponents is not None else 128 * (max(op.lanes) + 1) // op.operand.heads
+            acc, biased = max(acc, 128 * row), max(biased, 2 * 128 * row)
+            shift += row.bit_length() if op.exponents is not None else 0
         if op.addition is not None:
             a = op.addition
             total = 128 * (a.a_multiplier + a.b_multiplier) + abs(a.offset) + (1 << max(a.shift - 1, 0))
             add = max(add, total, 1 << a.shift)
-    multiplier_bits = 18 if program.scheme == "affine" else 0
+    attends = [op for op in program.ops if op.operand is not None]
+    multiplier_bits = 18 if program.scheme == "affine" or attends else 0
     rows = [i["tile_h"] for i in instructions]
     patches = [_patch(op.window, op.tile) for op in program.ops]
     steps = [i["tiles_y"] * i["tiles_x"] * i["tiles_m"] * i["in_blocks"] + 1 for i in instructions]
@@ -284,7 +328,7 @@ def _bounds(
         add_bits=signed_bits(add) + 1,
         pre_bits=max([op.requant.out.bits for op in program.ops], default=8),
         table_size=table_size,
-        channels=max(i["channels"] for i in instructions),
+        channels=max(i["channels"] for i, op in zip(instructions, program.ops, strict=True) if op.operand is None),
         tiles=max(i["tiles_y"] * i["tiles_x"] * i["tiles_m"] for i in instructions),
         blocks=max([i["tile_m"] for i in instructions] + [s["end"] for s in sources]),
         sources=max(len(op.sources) for op in program.ops),
@@ -293,7 +337,13 @@ def _bounds(
         weight_beats=max(1, len(sources), _largest_weights(program)),
         steps=max(steps),
         step_cycles=_largest_step(program, patches),
-        parameter_beats=max((table_size + i["channels"] * PARAMETER_BYTES) // engine.beat for i in instructions),
+        parameter_beats=max(
+            (table_size + i["channels"] * PARAMETER_BYTES) // engine.beat
+            for i, op in zip(instructions, program.ops, strict=True)
+            if op.operand is None
+        ),
+        tile_pixels=max((op.tile.rows * op.tile.cols for op in attends), default=0),
+        row_sum_bits=max(((LARGEST_WEIGHT * op.operand.keys).bit_length() for op in attends if op.operand), default=0),
     )
 
 

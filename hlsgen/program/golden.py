@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from hlsgen.errors import HlsgenError
 from hlsgen.program.arithmetic import Ints, add, requantize
+from hlsgen.program.attention import Scaling, attend, scores
 from hlsgen.program.ops import Op, Program, Source, fold_pixels
 
 Map = npt.NDArray[np.int8]
@@ -54,6 +55,8 @@ def execute(op: Op, program: Program, value: Callable[[str], Map]) -> Map:
     """One op on the tensors that `value` returns; int8 [C, H, W]."""
     out = program.tensors[op.out]
     x = gather(op, program, value)
+    if op.operand is not None:
+        return multiply(x, op, program, value)
     if op.weights is None:
         acc = maximum(x, op, (out.height, out.width))
     else:
@@ -72,12 +75,16 @@ def execute(op: Op, program: Program, value: Callable[[str], Map]) -> Map:
 
 def gather(op: Op, program: Program, value: Callable[[str], Map]) -> Map:
     """The op's input in logical channels: sources upsampled and concatenated; int8 [C, H, W]."""
-    lanes = np.concatenate([physical(source, program, value) for source in op.sources])
-    where = np.zeros(max(op.lanes) + 1, np.int64)
-    for lane, channel in enumerate(op.lanes):
+    return logical(np.concatenate([physical(source, program, value) for source in op.sources]), op.lanes)
+
+
+def logical(values: Map, lanes: tuple[int, ...]) -> Map:
+    """Physical lanes [L, H, W] to the logical channels that `lanes` names."""
+    where = np.zeros(max(lanes) + 1, np.int64)
+    for lane, channel in enumerate(lanes):
         if channel >= 0:
             where[channel] = lane
-    return np.ascontiguousarray(lanes[where])
+    return np.ascontiguousarray(values[where])
 
 
 def physical(source: Source, program: Program, value: Callable[[str], Map]) -> Map:
@@ -88,6 +95,17 @@ def physical(source: Source, program: Program, value: Callable[[str], Map]) -> M
     )
     part = np.where((lanes >= 0)[:, None, None], value(source.tensor)[lanes], np.int8(0)).astype(np.int8)
     return np.repeat(np.repeat(part, 1 << source.upsample, axis=1), 1 << source.upsample, axis=2)
+
+
+def multiply(x: Map, op: Op, program: Program, value: Callable[[str], Map]) -> Map:
+    """Scores or attention, int8 [C, H, W]; x: queries or scores."""
+    assert op.operand is not None
+    other = logical(physical(op.operand.source, program, value), op.operand.lanes)
+    constants = Scaling(op.requant.out, int(op.requant.multiplier[0]), int(op.requant.shift[0]))
+    if op.exponents is None:
+        return scores(x, other, op.operand.heads, constants).astype(np.int8)
+    y = attend(x, other, op.operand.heads, op.exponents, op.operand.zero_point, constants)
+    return y.astype(np.int8)
 
 
 def _windows(x: Map, op: Op, size: tuple[int, int], fill: int) -> npt.NDArray[np.int8]:

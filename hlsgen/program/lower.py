@@ -5,7 +5,9 @@
    an elementwise op.
 3. An image that only a strided convolution of few channels reads is folded, pixels into channels, where that takes
    fewer passes of the MAC array (exact: the same products, rearranged).
-4. A view that an op cannot address (channels cut inside a block) or that is a network output is copied by an op.
+4. Scores and attention are convolutions whose weights are another feature map, the heads their groups; every head's
+   channels begin a block.
+5. A view that an op cannot address (channels cut inside a block) or that is a network output is copied by an op.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,8 +20,9 @@ import numpy.typing as npt
 from hlsgen.backend.layers import scheme_of
 from hlsgen.errors import HlsgenError
 from hlsgen.program.arithmetic import Requant, activation_table, addition, conv_requant
-from hlsgen.program.groups import block_groups
-from hlsgen.program.ops import EngineConfig, Op, Program, Tensor, Window
+from hlsgen.program.attention import MOST_KEYS, Scaling, attend_scaling, exponents, scores_scaling
+from hlsgen.program.groups import block_groups, head_groups
+from hlsgen.program.ops import EngineConfig, Op, Operand, Program, Tensor, Window
 from hlsgen.program.tiling import choose_tile
 from hlsgen.program.views import View, channel_slice, concatenated, padded_lanes, upsampled, whole
 from hlsgen.quantize.spec import ConvQ, Scheme, TensorQ
@@ -58,6 +61,11 @@ class _Builder:
             if class_of(node) == "HlsgenSplit":
                 sizes = [int(size) for size in node.get_attr("sizes")]
                 cuts.setdefault(node.inputs[0], set()).update(int(v) for v in np.cumsum(sizes)[:-1])
+            elif class_of(node) in ("HlsgenScores", "HlsgenAttend"):
+                for name in node.inputs[:2] if class_of(node) == "HlsgenScores" else node.inputs[1:]:
+                    channels = int(self.graph.output_vars[name].shape[0])
+                    step = channels // int(node.get_attr("heads"))
+                    cuts.setdefault(name, set()).update(range(step, channels, step))
         return cuts
 
     def tensor(self, name: str, lanes: tuple[int, ...], size: tuple[int, int], quant: TensorQ, **more: Any) -> Tensor:
@@ -78,6 +86,8 @@ class _Builder:
             "MaxPooling2D": self._max_pool,
             "Activation": self._activation,
             "Merge": self._add,
+            "HlsgenScores": self._scores,
+            "HlsgenAttend": self._attend,
             "HlsgenConcatenate": self._concatenate,
             "UpSampling2D": self._resize,
             "HlsgenSplit": self._split,
@@ -197,6 +207,47 @@ class _Builder:
             addition=sum_of,
         )
 
+    def _scores(self, node: Any) -> None:
+        q, k = (self.by_head(name, int(node.get_attr("heads"))) for name in node.inputs)
+        constants = scores_scaling(self.scheme, q.quant, k.quant, node.get_attr("quant")[node.outputs[0]])
+        heads, keys, tm = int(node.get_attr("heads")), k.height * k.width, self.engine.tm
+        if keys > MOST_KEYS:
+            raise HlsgenError(
+                f"attention at {node.name} has {keys} keys, at most {MOST_KEYS} are supported; give a smaller image"
+            )
+        rows = padded_lanes(keys, frozenset(), tm)
+        lanes: list[int] = []
+        for head in range(heads):  # the rows' largest, then the keys
+            lanes += [-1] * tm + [head * keys + j if j >= 0 else -1 for j in rows]
+        self.product(node, "scores", q, k, constants, tuple(lanes))
+
+    def _attend(self, node: Any) -> None:
+        s = self.views[node.inputs[0]]
+        v = self.by_head(node.inputs[1], int(node.get_attr("heads")))
+        constants = attend_scaling(self.scheme, v.quant, node.get_attr("quant")[node.outputs[0]])
+        self.product(node, "attend", s, v, constants, v.lanes, exponents=exponents(s.quant))
+
+    def by_head(self, name: str, heads: int) -> View:
+        """The view as one source whose blocks begin with every head, copied where it is not."""
+        per_head = self.views[name].channels // heads
+        cuts = frozenset(range(per_head, self.views[name].channels, per_head))
+        return self.addressable(name, padded_lanes(self.views[name].channels, cuts, self.engine.tm))
+
+    def product(
+        self, node: Any, kind: Any, x: View, y: View, constants: Scaling, lanes: tuple[int, ...], **more: Any
+    ) -> None:
+        """A convolution of x whose weights are y."""
+        name = node.outputs[0]
+        requant = Requant(
+            self.scheme, constants.out, np.array([constants.multiplier], float), np.array([constants.shift], np.int64)
+        )
+        operand = Operand(y.sources[0], y.lanes, int(node.get_attr("heads")), y.height * y.width, y.quant.zero_point)
+        size = (x.height, x.width)
+        op = Op(
+            name, kind, x.sources, x.lanes, size, x.quant, name, Window(), 1, requant, self.no_tile, operand=operand, **more
+        )
+        self.emit(op, lanes, size, constants.out)
+
     def _concatenate(self, node: Any) -> None:
         self.views[node.outputs[0]] = concatenated([self.views[name] for name in node.inputs])
 
@@ -236,12 +287,15 @@ class _Builder:
         self, op: Op, lanes: tuple[int, ...], size: tuple[int, int], quant: TensorQ, reference: str | None = None
     ) -> None:
         """Give the op its tile and its output tensor."""
-        if op.weights is None:
+        if op.operand is not None:
+            groups = head_groups(op.kind, op.operand.heads, len(op.lanes), len(lanes), self.engine.tm)
+        elif op.weights is None:
             groups = block_groups(op.lanes, lanes, 1, 1, self.engine.tm)
         else:
             per_out = len(op.weights) // op.groups
             groups = block_groups(op.lanes, lanes, op.weights.shape[1], per_out, self.engine.tm)
-        tile = choose_tile(self.engine, op.window, size, groups, op.weights is not None, op.name)
+        attention = op.kind if op.operand is not None else ""
+        tile = choose_tile(self.engine, op.window, size, groups, op.multiplies, op.name, attention)
         self.ops.append(replace(op, tile=tile))
         self.tensor(op.out, lanes, size, quant, reference=reference or op.out)
 
@@ -264,7 +318,7 @@ class _Builder:
         self.emit(op, x.lanes, size, quant or x.quant, reference)
 
     def repack(self, name: str, lanes: tuple[int, ...]) -> None:
-        """Copy a view into a tensor of its own with the given lanes: a convolution with the identity (rule 4)."""
+        """Copy a view into a tensor of its own with the given lanes: a convolution with the identity (rule 5)."""
         x = self.views[name]
         eye = np.eye(x.channels, dtype=np.int8)[:, :, None, None]
         conv = ConvQ(eye, np.ones(x.channels), np.zeros(x.channels, np.int32))
@@ -295,7 +349,7 @@ class _Builder:
     def addressable(self, name: str, lanes: tuple[int, ...] | None = None) -> View:
         """The view as one source without upsampling (with the given lanes), copied where it is not."""
         view = self.views[name]
-        if lanes is not None and view.lanes != lanes:
+        if lanes is not None and (view.lanes != lanes or len(view.sources) != 1 or view.sources[0].upsample):
             self.repack(name, lanes)
         elif len(view.sources) != 1 or view.sources[0].upsample:
             self.windowed(self.fresh(name), view, Window(), (view.height, view.width), "elementwise", reference=name)

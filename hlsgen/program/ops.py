@@ -15,7 +15,8 @@ from hlsgen.errors import HlsgenError
 from hlsgen.program.arithmetic import Addition, Requant
 from hlsgen.quantize.spec import Scheme, TensorQ
 
-Kind = Literal["convolution", "max_pool", "elementwise"]
+Kind = Literal["convolution", "max_pool", "elementwise", "scores", "attend"]
+MOST_PIXELS = 1024  # of a tile of scores or attention: the engine holds each pixel's row
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,21 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Operand:
+    """A feature map in the place of weights: the keys of scores, the values of an attention.
+
+    source: its blocks, none upsampled; every head's channels begin a block. lanes: its logical channel in each physical
+    lane (-1: none). zero_point: of its integers. keys: tokens, height * width.
+    """
+
+    source: Source
+    lanes: tuple[int, ...]
+    heads: int
+    keys: int
+    zero_point: int
+
+
+@dataclass(frozen=True)
 class Tile:
     """Output tile: rows, columns, channel blocks."""
 
@@ -144,7 +160,9 @@ class Op:
 
     lanes: logical input channel of each physical input lane (-1: none). weights: int8 [O, I / groups, KH, KW] and bias:
     int32 [O] (zero point folded in) of a convolution; pools and elementwise ops have neither and take the maximum over
-    their window. table: int8 [2**pre bits] or None. residual: the blocks added after the table, in the
+    their window. operand: what scores and attention multiply by instead (docs/arithmetic-attention.md); their requant has one
+    multiplier and shift for the whole tensor, and an attention the int8 [256] exponents; blocks of scores begin with one, without
+    channels, that holds the rows' largest. table: int8 [2**pre bits] or None. residual: the blocks added after the table, in the
     lanes of `out`.
     """
 
@@ -164,9 +182,19 @@ class Op:
     table: npt.NDArray[np.int8] | None = None
     residual: Source | None = None
     addition: Addition | None = None
+    operand: Operand | None = None
+    exponents: npt.NDArray[np.int8] | None = None
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether the MAC array multiplies, or takes maxima."""
+        return self.weights is not None or self.operand is not None
 
     @property
     def macs_per_pixel(self) -> int:
+        if self.operand is not None:  # of attention, lanes are keys; of scores, channels: each meets all of the operand's
+            tokens, channels = self.operand.keys, max(self.operand.lanes) + 1
+            return tokens * channels
         return 0 if self.weights is None else int(self.weights.size)
 
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from hlsgen.errors import HlsgenError
 from hlsgen.program.arithmetic import Addition, Requant
-from hlsgen.program.ops import EngineConfig, Op, Program, Source, Tensor, Tile, Window
+from hlsgen.program.ops import EngineConfig, Op, Operand, Program, Source, Tensor, Tile, Window
 from hlsgen.quantize.spec import TensorQ
 
-ARRAYS = ("weights", "bias", "table")
+ARRAYS = ("weights", "bias", "table", "exponents")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -24,7 +24,7 @@ def save(program: Program, folder: Path) -> None:
     ops = []
     for i, op in enumerate(program.ops):
         row = {f.name: getattr(op, f.name) for f in fields(op) if f.name not in (*ARRAYS, "requant")}
-        for name in ("in_quant", "window", "tile", "residual", "addition"):
+        for name in ("in_quant", "window", "tile", "residual", "addition", "operand"):
             row[name] = asdict(row[name]) if row[name] is not None else None
         row["sources"] = [asdict(s) for s in op.sources]
         row["requant"] = {"scheme": op.requant.scheme, "out": asdict(op.requant.out)}
@@ -76,9 +76,14 @@ def _op(row: dict[str, Any], arrays: dict[str, Any], i: int) -> Op:
             "window": Window(**{k: tuple(v) for k, v in row["window"].items()}),
             "tile": Tile(**row["tile"]),
             "residual": Source(**row["residual"]) if row["residual"] else None,
+            "operand": _operand(row["operand"]) if row["operand"] else None,
             "addition": Addition(**addition | {"out": TensorQ(**addition["out"])}) if addition else None,
             "requant": Requant(
                 requant["scheme"], TensorQ(**requant["out"]), arrays[f"{i}.multiplier"], arrays[f"{i}.shift"]
             ),
         }
     )
+
+
+def _operand(row: dict[str, Any]) -> Operand:
+    return Operand(**row | {"source": Source(**row["source"]), "lanes": tuple(row["lanes"])})

@@ -10,7 +10,7 @@ from hlsgen.cost.shape import OpShape
 from hlsgen.cost.streams import Depths, stream_depths
 from hlsgen.errors import HlsgenError
 from hlsgen.program.groups import BlockGroups
-from hlsgen.program.ops import EngineConfig, Tile, Window
+from hlsgen.program.ops import MOST_PIXELS, EngineConfig, Tile, Window
 
 TALLEST = 6  # of the legal heights for one width and depth; more of them gain yolov8n under 0.1 % on any part
 
@@ -21,7 +21,13 @@ def _patch(window: Window, tile: Tile) -> tuple[int, int]:
 
 
 def choose_tile(
-    engine: EngineConfig, window: Window, size: tuple[int, int], groups: BlockGroups, convolves: bool, where: str
+    engine: EngineConfig,
+    window: Window,
+    size: tuple[int, int],
+    groups: BlockGroups,
+    convolves: bool,
+    where: str,
+    attention: str = "",
 ) -> Tile:
     """A good tile before the part is known; size: the output's height and width.
 
@@ -32,7 +38,9 @@ def choose_tile(
     size_in = ((size[0] - 1) * sh + kh, (size[1] - 1) * sw + kw)
     blocks = groups.count * groups.inputs
     channels = groups.count * groups.outputs * engine.tm
-    shape = OpShape(window, size_in, size, groups, convolves, ((blocks, 0),), engine.tm, channels)
+    shape = OpShape(
+        window, size_in, size, groups, convolves, ((blocks, 0),), engine.tm, channels, attention=attention
+    )
     return best_tile(engine, shape, Link(), stream_depths(engine), where)[0]
 
 
@@ -58,11 +66,18 @@ def best_tile(engine: EngineConfig, shape: OpShape, way: Link, depths: Depths, w
 def candidates(engine: EngineConfig, shape: OpShape) -> tuple[Ints, Ints, Ints]:
     """The legal tiles worth trying: equal cuts of height and width; rows, columns, blocks, each int64 [n].
 
-    Legal: the patch fits PATCH_DEPTH, the tile's groups of TP pixels times its blocks fit ACC_DEPTH, and blocks divide the
-    group's output blocks where there are several groups. Of equally wide and deep tiles only the tallest few are listed.
+    Legal: the patch fits PATCH_DEPTH (in attention no more than MOST_PIXELS), the tile's groups of TP pixels times its blocks
+    fit ACC_DEPTH, and blocks divide the group's output blocks where there are several groups. Of equally wide and deep tiles
+    only the tallest few are listed.
     """
     return _candidates(
-        engine.patch_depth, engine.acc_depth, engine.tp, shape.window, shape.size_out, shape.groups, shape.convolves
+        min(engine.patch_depth, MOST_PIXELS) if shape.attention else engine.patch_depth,
+        engine.acc_depth,
+        engine.tp,
+        shape.window,
+        shape.size_out,
+        shape.groups,
+        shape.convolves,
     )
 
 

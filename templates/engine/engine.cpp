@@ -5,6 +5,8 @@
 //   load_weights --'            /|
 //        `-- parameters -------' |
 //   load_residual ---------------'
+//
+// Where a network has attention, load_residual also gives mac keys and values, and mac gives epilogue its rows' sums.
 #include "engine.h"
 
 #include "epilogue.h"
@@ -18,6 +20,13 @@ static void run_op(int index, const beat_t *feature_maps, const beat_t *residual
     hls::stream<beat_t> input("input"), weights("weights"), channels("channels"), residual("residual");
     hls::stream<sums_t> sums("sums");
     hls::stream<beat_t> output("output");
+#ifdef ATTENTION
+    hls::stream<beat_t> operand("operand");
+    hls::stream<row_sum_t> row_sums("row_sums");
+// A tile's sums all go before the products that are divided by them.
+#pragma HLS STREAM variable=row_sums depth=TILE_PIXELS
+#pragma HLS STREAM variable=operand depth=WEIGHT_DEPTH
+#endif
 #pragma HLS STREAM variable=input depth=IN_DEPTH
 #pragma HLS STREAM variable=weights depth=WEIGHT_DEPTH
 #pragma HLS STREAM variable=channels depth=PARAMETER_DEPTH
@@ -26,9 +35,15 @@ static void run_op(int index, const beat_t *feature_maps, const beat_t *residual
 #pragma HLS STREAM variable=output depth=OUT_DEPTH
     load_input(index, feature_maps, input);
     load_weights(index, parameters, channels, weights);
+#ifdef ATTENTION
+    load_residual(index, residuals, operand, residual);
+    mac(index, input, weights, operand, row_sums, sums);
+    epilogue(index, channels, sums, row_sums, residual, output);
+#else
     load_residual(index, residuals, residual);
     mac(index, input, weights, sums);
     epilogue(index, channels, sums, residual, output);
+#endif
     store_output(index, output, results);
 }
 

@@ -4,12 +4,9 @@
 
 #include "program.h"
 #include "walk.h"
-
-struct channel_t {
-    int bias;        // with the input's zero point folded in
-    int multiplier;  // affine: MULTIPLIER_BITS bits, unsigned; native: the bits of a float32
-    int shift;       // fixed, affine
-};
+#ifdef ATTENTION
+#include "attention.h"
+#endif
 
 // x / 2^shift, ties to even (AP_RND_CONV).
 inline scaled_t round_shift_even(scaled_t x, int shift) {
@@ -37,7 +34,7 @@ inline pre_t requantize(biased_t sum, const channel_t &c, int low, int high, int
     const int rounded = int((y + magic) - magic) + zero_point;
     return rounded < low ? low : rounded > high ? high : rounded;
 #else
-#if SCHEME == SCHEME_AFFINE
+#if SCHEME == SCHEME_AFFINE || defined(ATTENTION)
     const scaled_t scaled = scaled_t(sum) * scaled_t(c.multiplier);
 #else
     const scaled_t scaled = sum;
@@ -64,6 +61,9 @@ inline data_t add_residual(data_t a, data_t b, const op_t &op) {
 }
 
 inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sums_t> &in,
+#ifdef ATTENTION
+                     hls::stream<row_sum_t> &row_sums,
+#endif
                      hls::stream<beat_t> &residual, hls::stream<beat_t> &out) {
 #pragma HLS INLINE off
     const op_t op = PROGRAM[index];
@@ -79,6 +79,16 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
 #pragma HLS BIND_STORAGE variable=table type=ram_t2p impl=bram
 #endif
 #pragma HLS ARRAY_PARTITION variable=channels dim=2 complete
+#ifdef ATTENTION
+    static channel_t rows[TILE_PIXELS];  // attention: what divides each pixel's row
+    static data_t largest[TILE_PIXELS];  // scores: each row's largest so far
+#pragma HLS DEPENDENCE variable=largest inter false
+    const bool attends = op.kind == OP_SCORES || op.kind == OP_ATTEND;
+    channel_t scaling;
+    scaling.bias = 0;
+    scaling.multiplier = op.multiplier;
+    scaling.shift = op.scaling_shift;
+#endif
 
     const int table_beats = op.table ? TABLE_BEATS : 0;
     for (int i = 0; i < table_beats; i++) {
@@ -94,7 +104,12 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
         }
     }
     // Eight bytes a channel, least significant first: bias, multiplier; in fixed and affine the last byte is the shift.
-    for (int i = 0; i < op.channels; i += BEAT / 8) {
+#ifdef ATTENTION
+    const int parameter_channels = attends ? 0 : op.channels;
+#else
+    const int parameter_channels = op.channels;
+#endif
+    for (int i = 0; i < parameter_channels; i += BEAT / 8) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=TM max=MAX_CHANNELS
         const beat_t b = parameters.read();
@@ -125,9 +140,26 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_TILES
         const int pixels = times(tile_rows(w, op), tile_cols(w, op));
         const int blocks = tile_blocks(w, op);
+#ifdef ATTENTION
+        const bool head_ends = w.group == op.group_tiles - 1;
+        const int divided = op.kind == OP_ATTEND ? pixels : 0;
+        for (int i = 0; i < divided; i++) {
+#pragma HLS PIPELINE II=1
+#pragma HLS LOOP_TRIPCOUNT min=0 max=TILE_PIXELS
+            rows[i] = row_constants(row_sums.read(), op);
+        }
+#endif
         for (int b = 0; b < blocks; b++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
+#ifdef ATTENTION
+            const int block = attends ? 0 : w.block + b;
+            const bool row_begins = w.group == 0 && b == 0;
+            const int keys = head_ends && b == blocks - 1 ? op.last_keys : TM;
+            int row = 0;           // pixel of the tile
+            data_t most = -128;
+#else
             const int block = w.block + b;
+#endif
             sums_t sums;
             beat_t made, other;
 #pragma HLS ARRAY_PARTITION variable=sums.v dim=0 complete
@@ -138,25 +170,55 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_EPILOGUE_CYCLES
                 if (pixel == 0 && lane == 0) sums = in.read();
                 if (op.residual >= 0 && lane % BEAT == 0) other = residual.read();
+#ifdef ATTENTION
+                if (op.kind == OP_ATTEND) scaling = rows[row];
+                if (op.kind == OP_SCORES && lane == 0) most = row_begins ? data_t(-128) : largest[row];
+#endif
                 for (int l = 0; l < LANES; l++) {
 #pragma HLS UNROLL
+#ifdef ATTENTION
+                    const channel_t c = attends ? scaling : channels[block][lane + l];
+#else
                     const channel_t c = channels[block][lane + l];
+#endif
                     const biased_t sum = biased_t(sums.v[pixel][lane + l]) + biased_t(c.bias);
                     const pre_t pre = requantize(sum, c, op.pre_low, op.pre_high, op.zero_point);
                     const int entry = int(pre) - op.pre_low;
                     data_t y = op.table ? table[l / 2][entry / BEAT][entry % BEAT] : data_t(pre);
                     if (op.residual >= 0) y = add_residual(y, other.v[(lane + l) % BEAT], op);
                     made.v[(lane + l) % BEAT] = int(y);
+#ifdef ATTENTION
+                    if (lane + l < keys && y > most) most = y;
+#endif
                 }
                 lane += LANES;
                 if (lane % BEAT == 0) out.write(made);
                 if (lane == TM) {
                     lane = 0;
+#ifdef ATTENTION
+                    if (op.kind == OP_SCORES) largest[row] = most;
+                    row++;
+#endif
                     pixel++;
                     if (pixel == TP) pixel = 0;
                 }
             }
         }
+#ifdef ATTENTION
+        // The head's rows are complete: their largest scores, in every lane of one more block.
+        const int told = op.kind == OP_SCORES && head_ends ? pixels * BLOCK_BEATS : 0;
+        for (int i = 0; i < told; i++) {
+#pragma HLS PIPELINE II=1
+#pragma HLS LOOP_TRIPCOUNT min=0 max=TILE_PIXELS * BLOCK_BEATS
+            const data_t most = largest[i / BLOCK_BEATS];
+            beat_t b;
+            for (int j = 0; j < BEAT; j++) {
+#pragma HLS UNROLL
+                b.v[j] = int(most);
+            }
+            out.write(b);
+        }
+#endif
         walk_next(w, op);
     }
 }

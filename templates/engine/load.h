@@ -4,6 +4,9 @@
 
 #include "program.h"
 #include "walk.h"
+#ifdef ATTENTION
+#include "attention.h"
+#endif
 
 // Input patches, one channel block after another; only what lies on the map (the MAC process inserts the padding).
 // A tile as wide as the map is one burst; a narrower one is a burst a row.
@@ -47,9 +50,16 @@ inline void load_input(int index, const beat_t *memory, hls::stream<beat_t> &out
 }
 
 // The residual operand in the order of the output.
-inline void load_residual(int index, const beat_t *memory, hls::stream<beat_t> &out) {
+inline void load_residual(int index, const beat_t *memory,
+#ifdef ATTENTION
+                          hls::stream<beat_t> &operand,
+#endif
+                          hls::stream<beat_t> &out) {
 #pragma HLS INLINE off
     const op_t op = PROGRAM[index];
+#ifdef ATTENTION
+    if (op.kind == OP_SCORES || op.kind == OP_ATTEND) load_operand(op, memory, operand);
+#endif
     if (op.residual < 0) return;
     walk_t w = walk_begin(op);
     for (int t = 0; t < op.tiles; t++) {
@@ -82,6 +92,15 @@ inline void load_residual(int index, const beat_t *memory, hls::stream<beat_t> &
 inline void load_weights(int index, const beat_t *memory, hls::stream<beat_t> &parameters, hls::stream<beat_t> &out) {
 #pragma HLS INLINE off
     const op_t op = PROGRAM[index];
+#ifdef ATTENTION
+    if (op.kind == OP_ATTEND) {
+        for (int i = 0; i < EXPONENT_BEATS; i++) {
+#pragma HLS PIPELINE II=1
+            out.write(memory[op.weights + i]);
+        }
+    }
+    if (op.kind == OP_SCORES || op.kind == OP_ATTEND) return;
+#endif
     const int parameter_beats = (op.table ? TABLE_BEATS : 0) + op.channels * 8 / BEAT;
     for (int i = 0; i < parameter_beats; i++) {
 #pragma HLS PIPELINE II=1

@@ -9,12 +9,46 @@
 #include "dot.h"
 #include "program.h"
 #include "walk.h"
+#ifdef ATTENTION
+#include "attention.h"
+#endif
 
-inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights, hls::stream<sums_t> &out) {
+inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights,
+#ifdef ATTENTION
+                hls::stream<beat_t> &operand, hls::stream<row_sum_t> &row_sums,
+#endif
+                hls::stream<sums_t> &out) {
 #pragma HLS INLINE off
     const op_t op = PROGRAM[index];
-    const bool convolves = op.kind == OP_CONVOLUTION;
-    
+    const bool convolves = op.kind != OP_MAXIMUM;
+#ifdef ATTENTION
+    // Attention: the first block of each head is for the fill only; the weights that it becomes come by a table.
+    const int skipped = op.kind == OP_ATTEND ? 1 : 0;
+    static data_t exponents[BEAT][EXPONENT_BEATS][BEAT];
+    static data_t largest[TILE_PIXELS];
+    static row_sum_t row_sum[TILE_PIXELS];
+#pragma HLS ARRAY_PARTITION variable=exponents dim=1 complete
+#pragma HLS ARRAY_RESHAPE variable=exponents dim=3 complete
+#pragma HLS DEPENDENCE variable=largest inter false
+#pragma HLS DEPENDENCE variable=row_sum inter false
+    row_sum_t total_weight = 0;
+    const int exponent_beats = op.kind == OP_ATTEND ? EXPONENT_BEATS : 0;
+    for (int i = 0; i < exponent_beats; i++) {
+#pragma HLS PIPELINE II=1
+#pragma HLS LOOP_TRIPCOUNT min=0 max=EXPONENT_BEATS
+        const beat_t b = weights.read();
+        for (int l = 0; l < BEAT; l++) {
+#pragma HLS UNROLL
+            for (int j = 0; j < BEAT; j++) {
+#pragma HLS UNROLL
+                exponents[l][i][j] = b.v[j];
+            }
+        }
+    }
+#else
+    const int skipped = 0;
+#endif
+
     // Double-buffered patches, one copy a pixel of the array so that each copy is read once a cycle.
     static data_t patch[2][TP][PATCH_DEPTH][TM];
 #pragma HLS ARRAY_PARTITION variable=patch dim=1 complete
@@ -62,7 +96,7 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
         const int pass_length = most(groups, PASS_MIN);
         const int halves = compute_block == op.in_blocks - 1 ? op.halves : HALVES;
         const int blocks = tile_blocks(computed, op);
-        const int compute_length = s > 0 ? times(pass_length, times(times(blocks, halves), op.taps)) : 0;
+        const int compute_length = s > 0 && compute_block >= skipped ? times(pass_length, times(times(blocks, halves), op.taps)) : 0;
         int at = 0, half = 0, tap_y = 0, tap_x = 0, tap = 0, block_slot = 0;
 
         // Pixel p of a group is pixel (group * TP + p) of the tile, row by row; the step from group to group is
@@ -119,7 +153,7 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
                 }
                 if (at < groups) {
                     const int slot = block_slot + at;
-                    const bool first = compute_block == 0 && half == 0 && tap_y == 0 && tap_x == 0;
+                    const bool first = compute_block == skipped && half == 0 && tap_y == 0 && tap_x == 0;
                     const bool last = compute_block == op.in_blocks - 1 && half == halves - 1 &&
                                       tap_y == op.kernel_h - 1 && tap_x == op.kernel_w - 1;
                     sums_t total;
@@ -208,7 +242,11 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
             }
 
             if (load_at < WEIGHT_BEATS) {
+#ifdef ATTENTION
+                const beat_t b = op.kind == OP_CONVOLUTION ? weights.read() : operand.read();
+#else
                 const beat_t b = weights.read();
+#endif
                 for (int j = 0; j < BEAT; j++) {
 #pragma HLS UNROLL
                     next[load_at / BLOCK_BEATS][load_at % BLOCK_BEATS * BEAT + j] = b.v[j];
@@ -225,6 +263,28 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
 #pragma HLS UNROLL
                     word[fill_beat * BEAT + j] = inside ? data_t(held[fill_beat].v[j]) : data_t(op.pad_value);
                 }
+#ifdef ATTENTION
+                if (op.kind == OP_ATTEND && fill_block == 0) {
+                    if (fill_beat == 0) largest[fill_at] = word[0];
+                } else if (op.kind == OP_ATTEND) {
+                    // Scores become weights; keys past the head's last weigh nothing.
+                    const int keys = fill_block == op.in_blocks - 1 ? op.last_keys : TM;
+                    const data_t most = largest[fill_at];
+                    if (fill_beat == 0) total_weight = fill_block == 1 ? row_sum_t(0) : row_sum[fill_at];
+                    for (int j = 0; j < BEAT; j++) {
+#pragma HLS UNROLL
+                        const int below = (int(most) - int(held[fill_beat].v[j])) & 255;
+                        const bool there = fill_beat * BEAT + j < keys;
+                        const data_t weight = there ? exponents[j][below / BEAT][below % BEAT] : data_t(0);
+                        word[fill_beat * BEAT + j] = weight;
+                        total_weight += row_sum_t(int(weight));
+                    }
+                    if (fill_beat == BLOCK_BEATS - 1) {
+                        row_sum[fill_at] = total_weight;
+                        if (fill_block == op.in_blocks - 1) row_sums.write(total_weight);
+                    }
+                }
+#endif
                 fill_beat++;
                 if (fill_beat == BLOCK_BEATS) {
                     for (int p = 0; p < TP; p++) {

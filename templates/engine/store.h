@@ -9,14 +9,27 @@ inline void store_output(int index, hls::stream<beat_t> &in, beat_t *memory) {
 #pragma HLS INLINE off
     const op_t op = PROGRAM[index];
     walk_t w = walk_begin(op);
+#ifdef ATTENTION
+    int head_at = op.out;  // scores: the head's first block, which holds its rows' largest
+#endif
     for (int t = 0; t < op.tiles; t++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_TILES
         const int rows = tile_rows(w, op), cols = tile_cols(w, op), blocks = tile_blocks(w, op);
         const bool whole = cols == op.out_w;
         const int bursts = whole ? 1 : rows;
         const int length = (whole ? times(rows, cols) : cols) * BLOCK_BEATS;
+#ifdef ATTENTION
+        // Scores have a block a head more than the walk counts.
+        const bool told = op.kind == OP_SCORES && w.group == op.group_tiles - 1;
+        const int skipped = op.kind == OP_SCORES ? head_at - op.out + op.plane : 0;
+        int block_at = op.out + skipped + w.row_at + w.col_at;
+        block_at += op.kind == OP_SCORES ? times(w.group, op.tile_planes) : w.block_at;
+        for (int b = 0; b < (told ? blocks + 1 : blocks); b++) {
+            if (b == blocks) block_at = head_at + w.row_at + w.col_at;
+#else
         int block_at = op.out + w.block_at + w.row_at + w.col_at;
         for (int b = 0; b < blocks; b++) {
+#endif
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
             int at = block_at;
             for (int r = 0; r < bursts; r++) {
@@ -30,6 +43,9 @@ inline void store_output(int index, hls::stream<beat_t> &in, beat_t *memory) {
             }
             block_at += op.plane;
         }
+#ifdef ATTENTION
+        if (told) head_at = w.m == op.tiles_m - 1 ? op.out : head_at + op.head_planes;
+#endif
         walk_next(w, op);
     }
 }

@@ -17,6 +17,10 @@ typedef ap_int<BIASED_BITS> biased_t;      // sum plus bias
 typedef ap_int<SCALED_BITS> scaled_t;      // times the requantization multiplier
 typedef ap_int<PRE_BITS + 1> pre_t;        // requantized, before the table; one bit more for the table's index
 typedef ap_int<ADD_BITS> added_t;          // residual addition before its shift
+#ifdef ATTENTION
+typedef ap_uint<ROW_SUM_BITS> row_sum_t;   // sum of a row's weights before division
+typedef ap_uint<ROW_SUM_BITS + 17> quotient_t;  // multiplier scaled by the sum's power of two
+#endif
 #else
 typedef signed char data_t;
 typedef int weight_t;                      // widened once when loaded, so that products vectorise
@@ -25,6 +29,10 @@ typedef int biased_t;
 typedef SCALED_FAST scaled_t;
 typedef int pre_t;
 typedef ADD_FAST added_t;
+#ifdef ATTENTION
+typedef int row_sum_t;
+typedef long long quotient_t;
+#endif
 #endif
 
 // One transfer of an AXI port. A plain byte array: a struct of bytes is BEAT * 8 bits wide on the bus.
@@ -56,7 +64,21 @@ struct source_t {
     int end;          // index of the first channel block after this source, counted over the whole input
 };
 
-enum op_kind { OP_CONVOLUTION = 0, OP_MAXIMUM = 1 };
+enum op_kind {
+    OP_CONVOLUTION = 0,
+    OP_MAXIMUM = 1,
+#ifdef ATTENTION
+    OP_SCORES = 2,
+    OP_ATTEND = 3,
+#endif
+};
+
+// What takes a sum to an output element.
+struct channel_t {
+    int bias;        // with the input's zero point folded in
+    int multiplier;  // affine: MULTIPLIER_BITS bits, unsigned; native: the bits of a float32
+    int shift;       // fixed, affine
+};
 
 // One machine op. Sizes are in pixels and channel blocks of TM, addresses in beats.
 struct op_t {
@@ -84,6 +106,14 @@ struct op_t {
     int residual;                   // first beat of the residual operand, or -1
     int a_multiplier, b_multiplier, add_offset, add_shift, add_zero_point;
     int out;                        // first beat of the output
+#ifdef ATTENTION
+    int operand, operand_plane;     // keys or values: first beat, beats from one channel block to the next
+    int keys, last_keys;            // of a head; of them in the last block
+    int last_lanes;                 // channels of a head in its last block (scores)
+    int multiplier, scaling_shift;  // scores: of every sum; attention: the values' scale over the output's
+    int operand_zero;               // the values' zero point
+    int head_planes;                // scores: beats from one head's blocks to the next's
+#endif
 };
 
 #endif

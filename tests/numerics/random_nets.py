@@ -11,7 +11,9 @@ KINDS = ("silu", "sigmoid", "relu", "leaky_relu", "hardswish", "gelu")
 class RandomNet:
     """Grows a network of `steps` random layers; every tensor in memory shares one quantization, so that any may meet."""
 
-    def __init__(self, seed: int, scheme: Scheme, steps: int, size: tuple[int, int], channels: int = 3) -> None:
+    def __init__(
+        self, seed: int, scheme: Scheme, steps: int, size: tuple[int, int], channels: int = 3, attention: bool = False
+    ) -> None:
         self.random = np.random.default_rng(seed)
         self.scheme = scheme
         r = self.random
@@ -24,8 +26,8 @@ class RandomNet:
         self.count = 0
         self.layers.image("image", (channels, *size), self.q)
         self.live = [self.conv("image", act=True)]
-        for _ in range(steps):
-            self.live.append(self.step())
+        for i in range(steps):
+            self.live.append(self.attention() if attention and i % 3 == 1 else self.step())
         self.layers.outputs += list(dict.fromkeys([self.live[-1], self.live[int(r.integers(len(self.live)))]]))
 
     def name(self, kind: str) -> str:
@@ -88,12 +90,52 @@ class RandomNet:
             return self.conv(x, act=True, out=2 * int(r.integers(1, 20)), groups=2)
         return self.conv(x, act=bool(r.integers(4)))
 
+    def attention(self) -> str:
+        """Queries of one map, keys and values of another of any size, heads of any width."""
+        r = self.random
+        x = self.pick()
+        small = [t for t in self.live if self.layers.shapes[t][1] * self.layers.shapes[t][2] <= 300]
+        y = str(r.choice(small)) if small else self.pooled(x)
+        heads = int(r.integers(1, 4))
+        width = heads * int(r.choice([1, 3, 8, 16, 20, 33]))
+        q, k = (self.conv(t, act=False, out=width, quant=self.even(), pointwise=True) for t in (x, y))
+        v = self.conv(y, act=bool(r.integers(2)), out=heads * int(r.choice([1, 5, 16, 24])), pointwise=True)
+        scores, made = self.name("scores"), self.name("attend")
+        scale = 2.0 ** -int(r.integers(0, 6)) if self.scheme == "fixed" else float(np.float32(r.uniform(0.01, 0.5)))
+        zero_point = 0 if self.scheme == "fixed" else int(r.integers(-128, 128))
+        self.layers.scores(scores, q, k, TensorQ(scale, zero_point), heads)
+        self.layers.attend(made, scores, v, self.q, heads)
+        return made
+
+    def pooled(self, x: str) -> str:
+        """x as one pixel a window of 8 x 8 or less."""
+        _, h, w = self.layers.shapes[x]
+        name, kernel = self.name("pool"), (min(h, 8), min(w, 8))
+        self.layers.max_pool(name, x, self.q, kernel, kernel, (0, 0, 0, 0))
+        self.live.append(name)
+        return name
+
+    def even(self) -> TensorQ:
+        """A quantization for queries and keys."""
+        if self.scheme == "fixed":
+            return TensorQ(2.0 ** -int(self.random.integers(3, 6)), 0)
+        return TensorQ(float(np.float32(self.random.uniform(0.03, 0.12))), 0)
+
     def add(self, a: str, b: str) -> str:
         name = self.name("add")
         self.layers.add(name, a, b, self.q)
         return name
 
-    def conv(self, x: str, act: bool, out: int | None = None, groups: int = 1, keep_size: bool = False) -> str:
+    def conv(
+        self,
+        x: str,
+        act: bool,
+        out: int | None = None,
+        groups: int = 1,
+        keep_size: bool = False,
+        quant: TensorQ | None = None,
+        pointwise: bool = False,
+    ) -> str:
         r = self.random
         c, h, w = self.layers.shapes[x]
         out = out or int(r.integers(1, 50))
@@ -103,6 +145,8 @@ class RandomNet:
         if keep_size or h + pads[0] + pads[1] < kernel[0] or w + pads[2] + pads[3] < kernel[1]:
             kernel = (3, 1)
             pads = (1, 1, 0, 0)
+        if pointwise:
+            kernel, stride, pads = (1, 1), (1, 1), (0, 0, 0, 0)
         weight = r.integers(-128, 128, (out, c // groups, *kernel)).astype(np.int8)
         if r.random() < 0.2:  # extreme sums
             weight[:] = r.choice([-128, 127])
@@ -116,7 +160,7 @@ class RandomNet:
         integers = ConvQ(weight, scale, bias)
         name = self.name("conv")
         if not act:
-            self.layers.conv2d(name, x, self.q, integers, stride, pads, groups)  # type: ignore[arg-type]
+            self.layers.conv2d(name, x, quant or self.q, integers, stride, pads, groups)  # type: ignore[arg-type]
             return name
         if self.scheme == "native":
             pre = self.quant()

@@ -4,7 +4,8 @@
 2. Shapes: every output's (C, H, W) follows from the layer's attributes and its inputs' shapes.
 3. Tensors in memory have 8 bits; a convolution's `pre` has 8 to 16, and stands where it has an activation, and nowhere
    else. In `fixed` all scales are powers of two and all zero points 0.
-4. Concatenation, split, maximum pooling and upsampling move integers: their outputs have their inputs' quantization.
+4. Queries and keys have zero points of 0; there is no attention in `native`. An attention's scores are read by it alone.
+   Concatenation, split, maximum pooling and upsampling move integers: their outputs have their inputs' quantization.
 5. Weights are int8 [KH, KW, I/groups, O], biases int32 [O], weight scales positive float64 [O].
 """
 
@@ -55,6 +56,12 @@ class CheckShapes(ModelOptimizerPass):  # type: ignore[misc]
             raise HlsgenError(
                 f"layer {node.name} ({node.class_name}) moves integers, but its tensors' scales differ: "
                 f"{inputs} {quant}"
+            )
+        if kind == "HlsgenScores" and any(q.zero_point for q in inputs):
+            raise HlsgenError(f"layer {node.name}: queries and keys expect zero points of 0, got {inputs}")
+        if kind in ("HlsgenScores", "HlsgenAttend") and scheme == "native":
+            raise HlsgenError(
+                f"layer {node.name}: scheme native cannot run attention, for which PyTorch has no INT8 kernels; use fixed or affine"
             )
         if kind == "Conv2D":
             _integers(node)
@@ -107,6 +114,11 @@ def output_shapes(node: Any, inputs: list[tuple[int, ...]]) -> list[tuple[int, .
     if kind == "HlsgenConcatenate":
         _expect(node, all(shape[1:] == (h, w) for shape in inputs), inputs)
         return [(sum(shape[0] for shape in inputs), h, w)]
+    if kind in ("HlsgenScores", "HlsgenAttend"):
+        heads, (c2, h2, w2) = int(get("heads")), inputs[1]
+        scores = kind == "HlsgenScores"
+        _expect(node, c2 % heads == 0 and (c == c2 if scores else c == heads * h2 * w2), inputs)
+        return [(heads * h2 * w2 if scores else c2, h, w)]
     _expect(node, all(shape == inputs[0] for shape in inputs), inputs)  # activation, addition
     return [inputs[0]]
 

@@ -1,0 +1,128 @@
+// Attention (docs/arithmetic-attention.md): a feature map in the place of weights, and softmax around the MAC array.
+//
+// Scores are a convolution of the queries whose weights are the keys, transposed as they are read. The epilogue keeps
+// each row's largest score and the store puts these, as one more channel block, in front of the head's. The attention is
+// a convolution of weights exp(score - largest), made as the patch is filled, with the values as its weights; the rows'
+// sums go ahead to the epilogue, which divides by them. No map of softmax is stored.
+#ifndef HLSGEN_ATTENTION_H
+#define HLSGEN_ATTENTION_H
+
+#include "program.h"
+#include "walk.h"
+
+const int EXPONENT_BEATS = 256 / BEAT;
+
+// A block of TM keys by TM channels, turned. Element (key, channel) lies in bank (key + channel) % BEAT, so that both
+// BEAT channels of a key and BEAT keys of a channel are in different banks.
+struct turner_t {
+    data_t bank[BEAT][TM * BLOCK_BEATS];
+
+    // BEAT channels of a key, from channel group * BEAT on.
+    void put(int key, int group, const beat_t &b) {
+#pragma HLS INLINE
+        for (int i = 0; i < BEAT; i++) {
+#pragma HLS UNROLL
+            bank[i][key * BLOCK_BEATS + group] = b.v[(i + TM - key) % BEAT];
+        }
+    }
+
+    // BEAT keys of a channel, from key group * BEAT on; those from `keys` on read as 0.
+    beat_t get(int channel, int group, int keys) const {
+#pragma HLS INLINE
+        data_t found[BEAT];
+#pragma HLS ARRAY_PARTITION variable=found complete
+        for (int i = 0; i < BEAT; i++) {
+#pragma HLS UNROLL
+            const int key = group * BEAT + (i + TM - channel) % BEAT;
+            found[i] = bank[i][key * BLOCK_BEATS + channel / BEAT];
+        }
+        beat_t b;
+        for (int i = 0; i < BEAT; i++) {
+#pragma HLS UNROLL
+            b.v[i] = group * BEAT + i < keys ? int(found[(i + channel) % BEAT]) : 0;
+        }
+        return b;
+    }
+};
+
+// The second feature map in the order in which the MAC array takes weights: for every tile and input block, block by
+// block [half][TN][TM]. Of keys, TN runs over channels and TM over keys; of values, the other way round, as they lie.
+inline void load_operand(const op_t &op, const beat_t *memory, hls::stream<beat_t> &out) {
+#pragma HLS INLINE off
+    static turner_t turner;
+#pragma HLS ARRAY_PARTITION variable=turner.bank dim=1 complete
+    const bool scores = op.kind == OP_SCORES;
+    walk_t w = walk_begin(op);
+    for (int t = 0; t < op.tiles; t++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_TILES
+        const int blocks = tile_blocks(w, op);
+        // Attention's input block 0 holds the rows' largest scores: nothing is multiplied by it.
+        for (int c = scores ? 0 : 1; c < op.in_blocks; c++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
+            const int rows = c == op.in_blocks - 1 ? op.halves * TN : TM;
+            for (int b = 0; b < blocks; b++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
+                const int channels = scores ? w.first_block + c : w.block + b;
+                const int key = (scores ? times(w.group, op.tile_m) + b : c - 1) * TM;
+                const int keys = least(TM, op.keys - key);
+                const int at = op.operand + times(channels, op.operand_plane) + key * BLOCK_BEATS;
+                if (scores) {
+                    for (int i = 0; i < keys * BLOCK_BEATS; i++) {
+#pragma HLS PIPELINE II=1
+#pragma HLS LOOP_TRIPCOUNT min=1 max=TM * BLOCK_BEATS
+                        turner.put(i / BLOCK_BEATS, i % BLOCK_BEATS, memory[at + i]);
+                    }
+                    const int used = c == op.in_blocks - 1 ? op.last_lanes : TM;
+                    for (int i = 0; i < rows * BLOCK_BEATS; i++) {
+#pragma HLS PIPELINE II=1
+#pragma HLS LOOP_TRIPCOUNT min=1 max=TM * BLOCK_BEATS
+                        const int channel = i / BLOCK_BEATS;
+                        out.write(turner.get(channel, i % BLOCK_BEATS, channel < used ? keys : 0));
+                    }
+                } else {
+                    const int there = least(rows, keys) * BLOCK_BEATS;
+                    for (int i = 0; i < there; i++) {
+#pragma HLS PIPELINE II=1
+#pragma HLS LOOP_TRIPCOUNT min=1 max=TM * BLOCK_BEATS
+                        out.write(memory[at + i]);
+                    }
+                    for (int i = there; i < rows * BLOCK_BEATS; i++) {
+#pragma HLS PIPELINE II=1
+#pragma HLS LOOP_TRIPCOUNT min=0 max=TM * BLOCK_BEATS
+                        beat_t none;
+                        for (int j = 0; j < BEAT; j++) {
+#pragma HLS UNROLL
+                            none.v[j] = 0;
+                        }
+                        out.write(none);
+                    }
+                }
+            }
+        }
+        walk_next(w, op);
+    }
+}
+
+// floor(log2(x)), x > 0.
+inline int floor_log2(row_sum_t x) {
+#pragma HLS INLINE
+    int n = 0;
+    for (int i = 1; i < ROW_SUM_BITS; i++) {
+#pragma HLS UNROLL
+        if ((x >> i) & 1) n = i;
+    }
+    return n;
+}
+
+// What divides a row of an attention by its sum: (acc + bias) * multiplier / 2^shift.
+inline channel_t row_constants(row_sum_t sum, const op_t &op) {
+#pragma HLS INLINE
+    const int n = floor_log2(sum);
+    channel_t c;
+    c.bias = -int(sum) * op.operand_zero;
+    c.multiplier = int((quotient_t(op.multiplier) << n) / quotient_t(sum));
+    c.shift = op.scaling_shift + n;
+    return c;
+}
+
+#endif
