@@ -8,7 +8,8 @@ Rules:
  3. nodes that no wanted output needs are not looked at.
  4. Identity and Dropout vanish; a BatchNormalization that alone reads a convolution is folded into it; a Slice of
     channels is a split and one of its parts.
- 5. an operator outside the list is an error that names it, its node, and the tensors up to which the network is known.
+ 5. products of activations, softmax and the reshapes between them are attention (`attention_read`).
+ 6. an operator outside the list is an error that names it, its node, and the tensors up to which the network is known.
 """
 
 import builtins
@@ -33,6 +34,7 @@ from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from hlsgen.errors import HlsgenError
+from hlsgen.frontend import attention_read as attention
 from hlsgen.models import network as vocabulary
 
 Shape = tuple[int, int, int]
@@ -145,6 +147,9 @@ class _Importer:
     values: dict[str, fx.Node] = field(default_factory=dict)
     shapes: dict[fx.Node, Shape] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    symbols: dict[str, attention.Symbol] = field(default_factory=dict)  # attention's tensors that are no maps
+    scores: dict[fx.Node, attention.Product] = field(default_factory=dict)  # what the maps of scores are products of
+    selected: dict[tuple[Any, ...], fx.Node] = field(default_factory=dict)  # maps of some channels of maps
 
     def name(self, text: str) -> str:
         """A new node's name, from a name in the file."""
@@ -180,10 +185,15 @@ class _Importer:
             raise _Unsupported(f"expects a constant {what}")
         return value
 
+    def refuse(self, why: str) -> Exception:
+        """The exception for a node that cannot be taken; `why` continues "operator X at Y ..."."""
+        return _Unsupported(why)
+
     def map_input(self, node: onnx.NodeProto, index: int = 0) -> tuple[fx.Node, Shape]:
         x = self.values.get(node.input[index])
         if x is None:
-            raise _Unsupported("expects maps, got a constant")
+            what = "a part of an attention" if node.input[index] in self.symbols else "a constant"
+            raise _Unsupported(f"expects maps, got {what}")
         return x, self.shapes[x]
 
 
@@ -197,6 +207,7 @@ def import_graph(model: onnx.ModelProto, source: str, outputs: Sequence[str] | N
     """
     constants = collect_constants(model)
     nodes = _fuse([n for n in model.graph.node if n.op_type != "Constant"], constants)
+    nodes = attention.softmax_of_weights(nodes, constants, _OWN)
     wanted = list(outputs) if outputs else [o.name for o in model.graph.output]
     nodes = _needed(nodes, wanted)
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
@@ -211,7 +222,8 @@ def import_graph(model: onnx.ModelProto, source: str, outputs: Sequence[str] | N
     frontier: list[str] = []
     first: HlsgenError | None = None
     for node in nodes:
-        lost = [t for t in node.input if t and t not in importer.values and t not in constants]
+        known_here = (importer.values, importer.symbols, constants)
+        lost = [t for t in node.input if t and not any(t in held for held in known_here)]
         if not lost:
             try:
                 if not _folded(importer, node):
@@ -226,8 +238,14 @@ def import_graph(model: onnx.ModelProto, source: str, outputs: Sequence[str] | N
         maps = [t for t in frontier if importer.values[t].op != "placeholder"]
         hint = f"; the network up to there ends in {', '.join(printable(t) for t in maps[:8])}" if maps else ""
         raise UnsupportedOperator(f"{first}{hint}", maps) from first
+    inner = next((t for t in wanted if t not in importer.values), None)
+    if inner is not None:
+        raise HlsgenError(f"{source}: output {printable(inner)} is a part of an attention; take its result instead")
     importer.graph.output(tuple(importer.values[t] for t in wanted))
     network = fx.GraphModule(importer.root, importer.graph, "Network").eval()
+    if importer.selected and network.graph.eliminate_dead_code():
+        network.delete_all_unused_submodules()
+        network.recompile()
     for parameter in network.parameters():
         parameter.requires_grad_(False)
     network.graph.lint()
@@ -492,8 +510,18 @@ def _parts(im: _Importer, node: onnx.NodeProto, sizes: list[int], wanted: Sequen
 
 
 def _split(im: _Importer, node: onnx.NodeProto) -> None:
-    _, (c, _, _) = im.map_input(node)
     held = attributes(node)
+    symbol = im.symbols.get(node.input[0])
+    if symbol is not None:
+        sizes = im.const(node, 1, "list of sizes")
+        edges = [0, *(int(v) for v in np.cumsum(sizes if sizes is not None else held.get("split", [])))]
+        if len(edges) != len(node.output) + 1 or edges[-1] != attention.shape_of(im, symbol)[held.get("axis", 0)]:
+            raise _Unsupported("cuts an attention's channels into parts of unknown size")
+        attention.take(
+            im, node, symbol, held.get("axis", 0), list(zip(edges, edges[1:], node.output, strict=False))
+        )
+        return
+    _, (c, _, _) = im.map_input(node)
     if held.get("axis", 0) not in (1, -3):
         raise _Unsupported(f"is along axis {held.get('axis', 0)}, and only the channels (axis 1) are supported")
     given = im.const(node, 1, "list of sizes")
@@ -508,12 +536,17 @@ def _split(im: _Importer, node: onnx.NodeProto) -> None:
 
 
 def _slice(im: _Importer, node: onnx.NodeProto) -> None:
-    _, (c, _, _) = im.map_input(node)
+    symbol = im.symbols.get(node.input[0])
+    c = 0 if symbol is not None else im.map_input(node)[1][0]
     held = attributes(node)
     names = ("starts", "ends", "axes", "steps")
     given = [im.const(node, i + 1, n) if len(node.input) > 1 else held.get(n) for i, n in enumerate(names)]
     starts, ends, axes, steps = ([int(v) for v in np.asarray(g).reshape(-1)] if g is not None else [] for g in given)
     axes = axes or list(range(len(starts)))
+    if symbol is not None and len(axes) == len(starts) == len(ends) == 1 and (steps or [1]) == [1]:
+        start, stop, _ = slice(starts[0], ends[0]).indices(attention.shape_of(im, symbol)[axes[0]])
+        attention.take(im, node, symbol, axes[0], [(start, stop, node.output[0])])
+        return
     if axes not in ([1], [-3]) or len(starts) != 1 or len(ends) != 1 or (steps or [1]) != [1]:
         raise _Unsupported(
             f"has axes {axes} and steps {steps or [1]}; only a step of 1 along the channels is supported"
@@ -608,7 +641,15 @@ _RULES: dict[str, Callable[[_Importer, onnx.NodeProto], None]] = {
     "MaxPool": _max_pool,
     "Resize": _resize,
     "Upsample": _resize,
+    "Reshape": attention.reshape,
+    "Transpose": attention.transpose,
+    "MatMul": attention.matmul,
+    "Softmax": attention.softmax,
+    "Mul": attention.scaled,
+    "Div": attention.scaled,
+    "Attend": attention.attend_of_weights,
     "Identity": _alias,
     "Dropout": _alias,
 }
-SUPPORTED = (*sorted(k for k in _RULES if k != "Silu"), "x*Sigmoid(x)")
+_INNER = ("Silu", "Attend", "Reshape", "Transpose", "MatMul", "Softmax", "Mul", "Div")
+SUPPORTED = (*sorted(k for k in _RULES if k not in _INNER), "x*Sigmoid(x)", "attention (MatMul, Softmax, MatMul)")

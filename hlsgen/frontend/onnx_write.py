@@ -18,6 +18,7 @@ from torch import fx, nn
 
 import hlsgen
 from hlsgen.errors import HlsgenError
+from hlsgen.frontend.attention_write import write_attention
 from hlsgen.models import network as vocabulary
 
 OPSET = 21  # the first with 16-bit QuantizeLinear
@@ -256,6 +257,9 @@ def write_fp32(network: fx.GraphModule, shape: tuple[int, int, int], path: str |
                 raise HlsgenError(f"convolution {node.name} has no bias; the network's vocabulary expects one")
             inputs.append(writer.constant(f"{node.name}.weight", module.weight.detach().numpy()))
             inputs.append(writer.constant(f"{node.name}.bias", module.bias.detach().numpy()))
+        if node.target in vocabulary.ATTENTION:
+            write_attention(writer, node, inputs, node.name, known)
+            continue
         parts = split_parts(node, lambda n: n.name) if node.target is torch.split else []
         writer.float_node(network, node, inputs, node.name, parts)
     outputs = {n.name: known[n.name] for n in output_nodes(network)}

@@ -330,6 +330,11 @@ def _convs(stripped: _Stripped, imported: Imported, tensors: dict[str, TensorQ])
     by_node = {imported.nodes[tensor]: names for tensor, names in stripped.wired.items() if tensor in imported.nodes}
     for node in imported.network.graph.nodes:
         if _is(imported.network, node, nn.Conv2d):
+            if node.name not in by_node:
+                raise HlsgenError(
+                    f"{stripped.source}: attention at {node.name} takes some channels of a quantized convolution's output, which "
+                    "is not supported; give the FP32 file"
+                )
             found[node.name] = _conv(stripped, node, *by_node[node.name], tensors)
     for node in imported.network.graph.nodes:  # the float bias is the integers' value too
         if node.name in found:

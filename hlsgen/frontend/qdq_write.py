@@ -16,6 +16,7 @@ from torch import fx
 
 import hlsgen
 from hlsgen.errors import HlsgenError
+from hlsgen.frontend.attention_write import write_attention
 from hlsgen.frontend.onnx_write import GraphWriter, image_node, input_nodes, output_nodes, save, shapes, split_parts
 from hlsgen.models import network as vocabulary
 from hlsgen.quantize.spec import ConvQ, QuantSpec, Scheme, TensorQ
@@ -58,7 +59,10 @@ def write_qdq(
                 inputs += _parameters(writer, x, spec.convs[x], _tensor(spec, inputs[0]).scale)
             elif node.op == "call_module" and isinstance(network.get_submodule(str(node.target)), torch.nn.Conv2d):
                 raise HlsgenError(f"convolution {x} has no quantized weights; quantize the network that is written")
-            writer.float_node(network, node, inputs, f"{x}.f", [])
+            if node.target in vocabulary.ATTENTION:
+                write_attention(writer, node, inputs, f"{x}.f", known, weights=True)
+            else:
+                writer.float_node(network, node, inputs, f"{x}.f", [])
         _quantize(writer, x, _tensor(spec, x), spec.scheme)
     outputs = {n.name: known[n.name] for n in output_nodes(network)}
     metadata = {SCHEME_KEY: spec.scheme, VERSION_KEY: hlsgen.__version__}

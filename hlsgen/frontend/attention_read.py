@@ -1,0 +1,309 @@
+"""Attention in ONNX files: reshapes, transpositions and products of activations to the network's two functions.
+
+Rules:
+ 1. a map reshaped to [1, heads, C / heads, H * W] is a view of its tokens, head by head; Split and Slice along its channels,
+    Transpose of its last two axes, and a product with a scalar keep it one.
+ 2. MatMul of two views over their channels are scores; a scalar may scale them; Softmax along one of their axes, of the keys,
+    makes weights; MatMul of weights and a view over the keys is attention; reshaped to [1, C, H, W], of the queries' size,
+    it is a map again. So is a view, reshaped.
+ 3. a view's channels become a map: the map itself where they are all; else, where a convolution made it, a convolution
+    of these outputs only; else parts of it joined. A scalar goes into the queries' convolution.
+ 4. Round(127 * Exp(s - ReduceMax(s))), multiplied and divided by its ReduceSum, is our own files' softmax (`attention_write`).
+"""
+
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from onnx import helper
+from torch import fx, nn
+
+from hlsgen.models.attention import attend, attention_scores
+from hlsgen.program.attention import LARGEST_WEIGHT
+
+if TYPE_CHECKING:
+    from hlsgen.frontend.onnx_read import _Importer
+
+SWAP = [0, 1, 3, 2]
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """Channels [heads, d] of a map as [1, heads, d, H * W], or [1, heads, H * W, d] where `turned`; all times `factor`."""
+
+    map: fx.Node
+    channels: npt.NDArray[np.int64]
+    turned: bool = False
+    factor: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """[1, heads, rows' tokens, columns' tokens] of two views; keys: the axis (2 or 3) of a softmax, 0 before it.
+
+    map: the scores as a map, where the file has them as one (the keys its channels).
+    """
+
+    rows: View
+    columns: View
+    factor: float = 1.0
+    keys: int = 0
+    map: fx.Node | None = None
+
+    @property
+    def queries(self) -> View:
+        return self.rows if self.keys == 3 else self.columns
+
+
+@dataclass(frozen=True, eq=False)
+class Mixed:
+    """An attention's result: [1, heads, e, queries], or [1, heads, queries, e] where `turned`."""
+
+    weights: Product
+    values: View
+    turned: bool = False
+
+
+Symbol = View | Product | Mixed
+
+
+def shape_of(im: "_Importer", x: Symbol) -> list[int]:
+    """The ONNX shape of a symbol."""
+    if isinstance(x, Product):
+        return [1, len(x.rows.channels), _tokens(im, x.rows), _tokens(im, x.columns)]
+    if isinstance(x, View):
+        size = [x.channels.shape[1], _tokens(im, x)]
+    else:
+        size = [x.values.channels.shape[1], _tokens(im, x.weights.queries)]
+    heads = len(x.channels if isinstance(x, View) else x.values.channels)
+    return [1, heads, *(size[::-1] if x.turned else size)]
+
+
+def _tokens(im: "_Importer", x: View) -> int:
+    _, h, w = im.shapes[x.map]
+    return h * w
+
+
+def reshape(im: "_Importer", node: onnx.NodeProto) -> None:
+    given = im.const(node, 1, "shape")
+    if given is None or any(a.name == "allowzero" and a.i for a in node.attribute):
+        raise im.refuse("expects a constant shape")
+    x = im.symbols.get(node.input[0])
+    if x is None:
+        held, (c, h, w) = im.map_input(node)
+        shape = _resolved(im, given, [1, c, h, w])
+        if shape == [1, c, h, w]:
+            im.add(node.output[0], held, (c, h, w))
+        elif held in im.scores and shape == shape_of(im, im.scores[held]):
+            im.symbols[node.output[0]] = im.scores[held]
+        elif len(shape) == 4 and shape[0] == 1 and shape[3] == h * w and shape[1] * shape[2] == c:
+            im.symbols[node.output[0]] = View(held, np.arange(c, dtype=np.int64).reshape(shape[1], shape[2]))
+        else:
+            raise im.refuse(f"makes {shape} of a map {[1, c, h, w]}, and only [1, heads, channels, pixels] is supported")
+        return
+    before = shape_of(im, x)
+    shape = _resolved(im, given, before)
+    if not isinstance(x, Product) and x.turned or isinstance(x, Product) and (x.keys or x.map is not None):
+        raise im.refuse(f"makes {shape} of {before}, which is no map")
+    source = x.map if isinstance(x, View) else x.columns.map if isinstance(x, Product) else x.weights.queries.map
+    _, h, w = im.shapes[source]
+    if shape != [1, before[1] * before[2], h, w]:
+        raise im.refuse(f"makes {shape} of {before}, and only {[1, before[1] * before[2], h, w]} is supported")
+    if isinstance(x, View):
+        im.add(node.output[0], _materialised(im, x, node.output[0]), (shape[1], h, w))
+    elif isinstance(x, Product):
+        made = _scores(im, replace(x, keys=2), node.output[0])
+        im.values[node.output[0]] = made
+        im.scores[made] = replace(x, map=made)
+    else:
+        _emit(im, x, node.output[0])
+
+
+def _resolved(im: "_Importer", given: npt.NDArray[Any], before: list[int]) -> list[int]:
+    shape = [int(v) for v in given.reshape(-1)]
+    shape = [before[i] if v == 0 and i < len(before) else v for i, v in enumerate(shape)]
+    if shape.count(-1) == 1:
+        rest = -math.prod(shape)
+        shape[shape.index(-1)] = math.prod(before) // rest if rest > 0 else -1
+    if math.prod(shape) != math.prod(before):
+        raise im.refuse(f"makes {shape} of {before}")
+    return shape
+
+
+def transpose(im: "_Importer", node: onnx.NodeProto) -> None:
+    x = im.symbols.get(node.input[0])
+    perm = next((list(a.ints) for a in node.attribute if a.name == "perm"), [])
+    if x is None or perm != SWAP:
+        raise im.refuse(f"permutes axes {perm}, and only the last two of an attention's heads are supported")
+    if isinstance(x, Product):
+        keys = {0: 0, 2: 3, 3: 2}[x.keys]
+        if x.map is not None and not keys:
+            raise im.refuse("turns scores that are a map already")
+        im.symbols[node.output[0]] = replace(x, rows=x.columns, columns=x.rows, keys=keys)
+    else:
+        im.symbols[node.output[0]] = replace(x, turned=not x.turned)
+
+
+def matmul(im: "_Importer", node: onnx.NodeProto) -> None:
+    a, b = (im.symbols.get(t) for t in node.input)
+    if isinstance(a, View) and isinstance(b, View) and a.turned and not b.turned and a.channels.shape == b.channels.shape:
+        im.symbols[node.output[0]] = Product(replace(a, turned=False), b)
+    elif isinstance(a, View) and isinstance(b, Product) and b.keys == 2 and not a.turned and _fits(im, a, b.rows):
+        im.symbols[node.output[0]] = Mixed(b, a)
+    elif isinstance(b, View) and isinstance(a, Product) and a.keys == 3 and b.turned and _fits(im, b, a.columns):
+        im.symbols[node.output[0]] = Mixed(a, replace(b, turned=False), turned=True)
+    else:
+        raise im.refuse("multiplies something else than queries and keys, or softmax and values, head by head")
+
+
+def _fits(im: "_Importer", values: View, keys: View) -> bool:
+    same = len(values.channels) == len(keys.channels) and _tokens(im, values) == _tokens(im, keys)
+    return same and values.factor == 1.0
+
+
+def softmax(im: "_Importer", node: onnx.NodeProto) -> None:
+    x = im.symbols.get(node.input[0])
+    axis = next((int(a.i) for a in node.attribute if a.name == "axis"), -1) % 4
+    if not isinstance(x, Product) or x.keys or axis < 2 or im.opset < 13:
+        raise im.refuse("is supported in attention only, along the keys")
+    if x.map is not None and axis != 2:
+        raise im.refuse("runs along the queries of scores that are a map already")
+    im.symbols[node.output[0]] = replace(x, keys=axis)
+
+
+def scaled(im: "_Importer", node: onnx.NodeProto) -> None:
+    """Mul and Div by a scalar."""
+    pairs = [(0, 1), (1, 0)] if node.op_type == "Mul" else [(0, 1)]
+    for i, j in pairs:
+        x, c = im.symbols.get(node.input[i]), im.constants.get(node.input[j])
+        if isinstance(x, View | Product) and c is not None and c.size == 1 and not (isinstance(x, Product) and x.keys):
+            value = float(c.reshape(-1)[0])
+            factor = x.factor * (value if node.op_type == "Mul" else 1 / value if value else math.nan)
+            if not math.isfinite(factor) or factor <= 0:
+                raise im.refuse(f"scales by {value:g}, and only positive factors are supported")
+            im.symbols[node.output[0]] = replace(x, factor=factor)
+            return
+    raise im.refuse("is supported in activations and, by a scalar, in attention only")
+
+
+def take(im: "_Importer", node: onnx.NodeProto, x: Symbol, axis: int, parts: Sequence[tuple[int, int, str]]) -> None:
+    """Channels [start, stop) of a view, for Split and Slice along `axis`."""
+    if not isinstance(x, View) or axis % 4 != (3 if x.turned else 2):
+        raise im.refuse("cuts an attention's heads otherwise than along their channels, which is not supported")
+    for start, stop, tensor in parts:
+        im.symbols[tensor] = replace(x, channels=x.channels[:, start:stop])
+
+
+def softmax_of_weights(nodes: Sequence[onnx.NodeProto], constants: dict[str, npt.NDArray[Any]], domain: str) -> list[onnx.NodeProto]:
+    """Rule 4: a Div of that form becomes one node, `Attend(scores, values)`."""
+    makers = {o: n for n in nodes for o in n.output}
+
+    def made(tensor: str, *kinds: str) -> onnx.NodeProto | None:
+        """The first input's maker down a chain of operators, the last named first."""
+        node = makers.get(tensor)
+        for i, kind in enumerate(kinds):
+            node = node if i == 0 else makers.get(node.input[0]) if node is not None else None
+            if node is None or node.op_type != kind:
+                return None
+        return node
+
+    found = []
+    for node in nodes:
+        product, row = (makers.get(t) for t in node.input[:2]) if node.op_type == "Div" else (None, None)
+        if product is not None and row is not None and product.op_type == "MatMul" and row.op_type == "ReduceSum":
+            below = made(product.input[1], "Round", "Mul", "Exp", "Sub")
+            largest = made(below.input[1], "ReduceMax") if below is not None else None
+            unit = made(product.input[1], "Round", "Mul")
+            same = row.input[0] == product.input[1] and largest is not None and below is not None
+            if same and largest.input[0] == below.input[0] and unit is not None:  # type: ignore[union-attr]
+                scale, axes = constants.get(unit.input[1]), [constants.get(n.input[1]) for n in (row, largest)]  # type: ignore[union-attr]
+                if scale is not None and scale.size == 1 and scale.reshape(-1)[0] == LARGEST_WEIGHT:
+                    if all(a is not None and a.tolist() == [2] for a in axes):
+                        inputs = [below.input[0], product.input[0]]  # type: ignore[union-attr]
+                        node = helper.make_node("Attend", inputs, list(node.output), name=node.name, domain=domain)
+        found.append(node)
+    return found
+
+
+def attend_of_weights(im: "_Importer", node: onnx.NodeProto) -> None:
+    """The node that `softmax_of_weights` made."""
+    x, values = (im.symbols.get(t) for t in node.input)
+    if not isinstance(x, Product) or x.keys or not isinstance(values, View) or values.turned or not _fits(im, values, x.rows):
+        raise im.refuse("is no attention over keys")
+    im.symbols[node.output[0]] = Mixed(replace(x, keys=2), values)
+
+
+def _scores(im: "_Importer", x: Product, tensor: str) -> fx.Node:
+    """Scores as a map: queries' size, keys as channels."""
+    keys = x.columns if x.keys == 3 else x.rows
+    factor = x.factor * keys.factor
+    queries = replace(x.queries, factor=x.queries.factor * factor)
+    q, k = _materialised(im, queries, f"{tensor}.q"), _materialised(im, replace(keys, factor=1.0), f"{tensor}.k")
+    heads, (_, h, w) = len(keys.channels), im.shapes[x.queries.map]
+    made = im.function(tensor, attention_scores, q, k, heads)
+    im.shapes[made] = (heads * _tokens(im, keys), h, w)
+    return made
+
+
+def _emit(im: "_Importer", x: Mixed, tensor: str) -> None:
+    scores = x.weights.map or _scores(im, x.weights, f"{tensor}.scores")
+    values = _materialised(im, x.values, f"{tensor}.v")
+    made = im.function(tensor, attend, scores, values, len(x.values.channels))
+    _, h, w = im.shapes[x.weights.queries.map]
+    im.add(tensor, made, (x.values.channels.size, h, w))
+
+
+def _materialised(im: "_Importer", x: View, tensor: str) -> fx.Node:
+    """Rule 3."""
+    channels, (c, h, w) = x.channels.reshape(-1), im.shapes[x.map]
+    if x.factor == 1.0 and channels.tolist() == list(range(c)):
+        return x.map
+    key = (x.map, channels.tobytes(), x.factor)
+    if key in im.selected:
+        return im.selected[key]
+    conv = im.root.get_submodule(str(x.map.target)) if x.map.op == "call_module" else None
+    if isinstance(conv, nn.Conv2d) and conv.groups == 1 and conv.bias is not None:
+        made = _outputs(im, conv, channels, x.factor, tensor, x.map.args[0])
+    elif x.factor != 1.0:
+        raise im.refuse("scales queries that no convolution makes, which is not supported")
+    else:
+        made = _joined(im, x, tensor)
+    im.shapes[made] = (len(channels), h, w)
+    im.selected[key] = made
+    return made
+
+
+def _outputs(
+    im: "_Importer", conv: nn.Conv2d, channels: npt.NDArray[np.int64], factor: float, tensor: str, x: Any
+) -> fx.Node:
+    """Some outputs of a convolution, scaled."""
+    assert conv.bias is not None
+    at = torch.from_numpy(channels)
+    part = nn.Conv2d(conv.in_channels, len(at), conv.kernel_size, conv.stride, conv.padding, device="meta")
+    part.weight, part.bias = nn.Parameter(conv.weight[at] * factor), nn.Parameter(conv.bias[at] * factor)
+    name = im.name(tensor)
+    im.root.add_module(f"op_{name}", part)
+    return im.graph.create_node("call_module", f"op_{name}", (x,), name=name)
+
+
+def _joined(im: "_Importer", x: View, tensor: str) -> fx.Node:
+    """Ranges of a map's channels, split off and concatenated."""
+    total, (_, h, w) = im.shapes[x.map][0], im.shapes[x.map]
+    starts = [(int(row[0]), int(row[-1]) + 1) for row in x.channels]
+    if any(row.tolist() != list(range(a, b)) for row, (a, b) in zip(x.channels, starts, strict=True)):
+        raise im.refuse("takes channels of a head that are not neighbours, which is not supported")
+    cuts = sorted({0, total, *(edge for pair in starts for edge in pair)})
+    split = im.function(f"{tensor}.split", torch.split, x.map, [b - a for a, b in zip(cuts, cuts[1:], strict=False)], 1)
+    pieces: list[fx.Node] = []
+    for a, b in starts:
+        for i in range(cuts.index(a), cuts.index(b)):
+            piece = im.function(f"{tensor}.part{i}", operator.getitem, split, i)
+            im.shapes[piece] = (cuts[i + 1] - cuts[i], h, w)
+            pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else im.function(f"{tensor}.cat", torch.cat, pieces, 1)

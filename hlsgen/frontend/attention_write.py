@@ -1,0 +1,65 @@
+"""Attention as standard ONNX operators: floats, and what the integers of docs/arithmetic-attention.md are in floats."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import fx
+
+from hlsgen.models import network as vocabulary
+from hlsgen.program.attention import LARGEST_WEIGHT
+
+if TYPE_CHECKING:
+    from hlsgen.frontend.onnx_write import GraphWriter
+
+
+def write_attention(
+    writer: "GraphWriter",
+    node: fx.Node,
+    inputs: Sequence[str],
+    out: str,
+    known: Mapping[str, tuple[int, int, int]],
+    weights: bool = False,
+) -> None:
+    """The operators of an `attention_scores` or `attend`.
+
+    inputs: its two tensors' names. out: its result's. known: (C, H, W) by fx node. weights: softmax by integer weights, 0 to 127,
+    that are divided by their sum after the product, as quantized networks compute it.
+    """
+    x, (_, h, w) = node.name, known[node.name]
+    heads = int(node.args[2])  # type: ignore[arg-type]
+    a, b = (
+        _reshaped(writer, tensor, f"{x}.{part}", [1, heads, known[source.name][0] // heads, -1])
+        for tensor, part, source in zip(inputs, ("a", "b"), node.all_input_nodes * 2, strict=False)
+    )
+    if node.target is vocabulary.attention_scores:
+        writer.node("Transpose", [b], [f"{x}.keys"], f"{x}.keys", perm=[0, 1, 3, 2])
+        writer.node("MatMul", [f"{x}.keys", a], [f"{x}.product"], x)
+    else:
+        if weights:
+            _weights(writer, a, x)
+            axis = writer.constant(f"{x}.axis", np.array([2], np.int64))
+            writer.node("MatMul", [b, f"{x}.weights"], [f"{x}.sums"], x)
+            writer.node("ReduceSum", [f"{x}.weights", axis], [f"{x}.row"], f"{x}.row", keepdims=1)
+            writer.node("Div", [f"{x}.sums", f"{x}.row"], [f"{x}.product"], f"{x}.divide")
+        else:
+            writer.node("Softmax", [a], [f"{x}.weights"], f"{x}.softmax", axis=2)
+            writer.node("MatMul", [b, f"{x}.weights"], [f"{x}.product"], x)
+    _reshaped(writer, f"{x}.product", out, [1, known[x][0], h, w], f"{x}.shape")
+
+
+def _weights(writer: "GraphWriter", scores: str, x: str) -> None:
+    """round(127 * exp(score - the row's largest))."""
+    axis = writer.constant(f"{x}.keys", np.array([2], np.int64))
+    writer.node("ReduceMax", [scores, axis], [f"{x}.largest"], f"{x}.largest", keepdims=1)
+    writer.node("Sub", [scores, f"{x}.largest"], [f"{x}.below"], f"{x}.below")
+    writer.node("Exp", [f"{x}.below"], [f"{x}.exp"], f"{x}.exp")
+    unit = writer.constant(f"{x}.unit", np.array(LARGEST_WEIGHT, np.float32))
+    writer.node("Mul", [f"{x}.exp", unit], [f"{x}.scaled"], f"{x}.scaled")
+    writer.node("Round", [f"{x}.scaled"], [f"{x}.weights"], f"{x}.weights")
+
+
+def _reshaped(writer: "GraphWriter", tensor: str, out: str, shape: list[int], name: str = "") -> str:
+    at = writer.constant(f"{name or out}.size", np.array(shape, np.int64))
+    writer.node("Reshape", [tensor, at], [out], name or out)
+    return out
