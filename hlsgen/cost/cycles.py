@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
+from hlsgen.cost.attention import DIVIDER_DEPTH, EXPONENTS, block_arrival
 from hlsgen.cost.hardware import LOOP, OP_START, OP_STOP, Link
 from hlsgen.cost.shape import OpShape
 from hlsgen.cost.streams import PARAMETER_BYTES, Depths
@@ -43,6 +44,8 @@ class OpCycles:
 
 
 def parameter_beats(engine: EngineConfig, shape: OpShape) -> int:
+    if shape.attention:  # one multiplier for all
+        return 0
     return (shape.table_bytes + shape.channels * PARAMETER_BYTES) // engine.beat
 
 
@@ -71,7 +74,8 @@ def op_cycles(
     classes = list(product(*edges))
     sizes = (np.concatenate([c[axis][0] for c in classes]) for axis in range(3))
     counts = np.stack([r * c * b for (_, r), (_, c), (_, b) in classes]) * shape.groups.count
-    tiles = _tile(engine, shape, way, depths, *sizes).by_class(len(classes))
+    ends = np.tile(np.repeat([0, 1], len(rows)), len(classes) // 2)  # whether a head's last channel tile
+    tiles = _tile(engine, shape, way, depths, *sizes, ends).by_class(len(classes))
     sums = {
         name: (counts * tiles[name]).sum(axis=0)
         for name in ("total", "compute", "load", "weights", "residual", "epilogue", "store", "bytes")
@@ -83,7 +87,8 @@ def op_cycles(
     # The first step only fills; on the parameters' port the weights come behind table and channel parameters.
     filled = OP_START + first["first_load"]
     if shape.convolves:
-        weighed = OP_START + parameters * way.beat_cycles + 2 * way.burst + engine.tn * engine.tm / engine.beat
+        table = EXPONENTS / engine.beat * way.beat_cycles + way.burst if shape.attention == "attend" else 0
+        weighed = table + OP_START + parameters * way.beat_cycles + 2 * way.burst + engine.tn * engine.tm / engine.beat
         filled = np.maximum(filled, weighed)
     started = filled + way.loops.step_overhead(engine)
     ready = OP_START + way.burst + unpack_cycles(engine, shape) * way.beat_cycles
@@ -141,7 +146,7 @@ class _Tile:
 
 
 def _tile(
-    engine: EngineConfig, shape: OpShape, way: Link, depths: Depths, rows: Ints, cols: Ints, blocks: Ints
+    engine: EngineConfig, shape: OpShape, way: Link, depths: Depths, rows: Ints, cols: Ints, blocks: Ints, ends: Ints
 ) -> _Tile:
     tm, tn, tp = engine.tm, engine.tn, engine.tp
     block_beats, weight_beats = tm // engine.beat, tn * tm // engine.beat
@@ -156,8 +161,12 @@ def _tile(
     passes = blocks * (tm // tn if shape.convolves else 1) * taps
     last_passes = blocks * (-(-shape.last_lanes // tn) if shape.convolves else 1) * taps
     # Steps: one an input block. Every pass also takes the next pass's weights in.
-    pass_cycles = np.maximum(length, weight_beats * way.beat_cycles) if shape.convolves else length
-    steps = [(inputs - 1, passes * pass_cycles), (1, last_passes * pass_cycles)]
+    arrival = weight_beats * way.beat_cycles
+    if shape.attention:
+        arrival = block_arrival(engine, way, shape.attention) / (tm // tn)
+    pass_cycles = np.maximum(length, arrival) if shape.convolves else length
+    full = inputs - 1 - (shape.attention == "attend")  # whose first input block is only filled
+    steps = [(inputs - 1 - full, 0 * passes), (full, passes * pass_cycles), (1, last_passes * pass_cycles)]
 
     mac = np.zeros(len(rows))
     load = np.zeros(len(rows))
@@ -193,6 +202,10 @@ def _tile(
     store_block = out_bursts * (way.write_latency + LOOP) + out_beats * way.beat_cycles
     residual_block = (out_bursts * way.burst + out_beats * way.beat_cycles) * float(shape.residual)
     behind = np.maximum(np.maximum(epilogue_block, store_block), residual_block)
+    # Scores: a head's rows' largest, a block more. Attention: a division a pixel, before the tile's first block.
+    told = ends * (shape.attention == "scores")
+    divided = (pixels + DIVIDER_DEPTH) * (shape.attention == "attend")
+    after = blocks * behind + told * np.maximum(out_beats + LOOP, store_block) + divided
 
     # Sums leave in the last pass over each block: a group a cycle; what the epilogue has not taken waits in the stream.
     pace = behind / groups
@@ -204,26 +217,27 @@ def _tile(
 
     weights = np.zeros(len(rows))
     if shape.convolves:
-        weights += ((inputs - 1) * passes + last_passes) * weight_beats * way.beat_cycles
-    data = (beats_in + weights / way.beat_cycles + blocks * out_beats * (1 + shape.residual)) * engine.beat
-    total = np.maximum(mac + stall, blocks * behind)
-    compute = (inputs - 1) * passes * length + last_passes * length
+        weights += (full * passes + last_passes) * arrival
+    weights_read = weights / arrival * weight_beats if shape.convolves else 0
+    data = (beats_in + weights_read + (blocks * (1 + shape.residual) + told) * out_beats) * engine.beat
+    total = np.maximum(mac + stall, after)
+    compute = full * passes * length + last_passes * length
     until_sums = mac - last_passes * pass_cycles + block_period
     # Where the epilogue binds, the op takes its time from the first sums on; else it drains what waits at the end.
-    drain = np.where(blocks * behind > mac + stall, np.minimum(until_sums, backlog * pace), backlog * pace)
+    drain = np.where(after > mac + stall, np.minimum(until_sums, backlog * pace), backlog * pace)
     return _Tile(
         total=total,
         compute=compute.astype(float),
         load=load,
         weights=weights,
         residual=blocks * residual_block,
-        epilogue=blocks * epilogue_block.astype(float),
-        store=blocks * store_block,
+        epilogue=blocks * epilogue_block.astype(float) + told * (out_beats + LOOP) + divided,
+        store=(blocks + told) * store_block,
         bytes=data,
         first_load=first_load,
         mac=mac,
         until_sums=until_sums,
         sums=groups * blocks,
         drain=drain,
-        saved=np.maximum(0, total - np.maximum(mac - no_fill + stall, blocks * behind)),
+        saved=np.maximum(0, total - np.maximum(mac - no_fill + stall, after)),
     )

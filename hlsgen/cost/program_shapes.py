@@ -21,7 +21,7 @@ def op_shape(op: Op, program: Program, table: int) -> OpShape:
         op.multiplies,
         tuple((s.blocks, s.upsample) for s in op.sources),
         used,
-        len(out.lanes),
+        groups.count * groups.outputs * tm if op.kind == "scores" else len(out.lanes),
         op.residual is not None,
         0 if op.table is None else table,
         op.macs_per_pixel * out.height * out.width,

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-from hlsgen.cost import array
+from hlsgen.cost import array, attention
 from hlsgen.cost.hardware import MASTERS
 from hlsgen.cost.memory import Memory, memory
 from hlsgen.cost.streams import Depths
+from hlsgen.program.attention import LARGEST_WEIGHT
 from hlsgen.program.ops import EngineConfig, Program
 from hlsgen.quantize.spec import Scheme
 
@@ -45,6 +46,7 @@ class Widths:
     pools: bool
     residuals: bool
     port: int = 25
+    row_sum: int = 0  # of an attention's rows; 0 where the network has none
 
 
 def widths(program: Program, port: int = 25) -> Widths:
@@ -56,16 +58,23 @@ def widths(program: Program, port: int = 25) -> Widths:
         if op.weights is not None and op.bias is not None:
             sums = np.abs(op.weights.astype(np.int64)).sum(axis=(1, 2, 3)) * 128
             acc, biased = max(acc, int(sums.max())), max(biased, int((sums + np.abs(op.bias.astype(np.int64))).max()))
+    keys = 0
+    for op in program.ops:
+        if op.operand is not None:
+            keys = max(keys, op.operand.keys)
+            row = LARGEST_WEIGHT * op.operand.keys if op.kind == "attend" else 128 * (max(op.lanes) + 1) // op.operand.heads
+            acc, biased = max(acc, 128 * row), max(biased, 2 * 128 * row)
     return Widths(
         program.scheme,
         acc.bit_length() + 1,
         biased.bit_length() + 1,
         max((len(op.table) for op in program.ops if op.table is not None), default=0),
-        max(len(program.tensors[op.out].lanes) for op in program.ops),
+        max(len(program.tensors[op.out].lanes) for op in program.ops if op.operand is None),
         len(program.ops),
-        any(op.weights is None and op.window.kernel != (1, 1) for op in program.ops),
+        any(not op.multiplies and op.window.kernel != (1, 1) for op in program.ops),
         any(op.addition is not None for op in program.ops),
         port,
+        (LARGEST_WEIGHT * keys).bit_length() if keys else 0,
     )
 
 
@@ -129,7 +138,8 @@ def terms(engine: EngineConfig, w: Widths, d: Depths) -> dict[str, Usage]:
     select = tp * tm * 4 + (tp * tn * 8 * (tm // tn) // 4 if tm > tn else 0) + tm * 8  # banks, halves, the word filled
     port = _memory(memory(OUTSTANDING * BURST, bits))
     lane_lut = {"fixed": REQUANT_LUT, "affine": REQUANT_LUT, "native": NATIVE_LUT}[w.scheme]
-    lane_dsp = {"fixed": 0, "affine": AFFINE_DSP * (1 if w.biased <= 25 else 2), "native": NATIVE_DSP}[w.scheme]
+    multiplied = AFFINE_DSP * (1 if w.biased <= 25 else 2)
+    lane_dsp = {"fixed": multiplied if w.row_sum else 0, "affine": multiplied, "native": NATIVE_DSP}[w.scheme]
     residual_lut = RESIDUAL_LUT if w.residuals else 0
     pick = w.acc * (tp * tm // lanes) // 4  # a lane's sum out of the group
     return {
@@ -156,8 +166,16 @@ def terms(engine: EngineConfig, w: Widths, d: Depths) -> dict[str, Usage]:
         "loaders": Usage(lut=LOADER_LUT * 7 // 2, ff=LOADER_FF * 7 // 2),
         "array control": Usage(lut=ARRAY_LUT + tp * PIXEL_LUT, ff=ARRAY_FF + tp * PIXEL_LUT),
         "addresses": Usage(lut=ADDRESS_PRODUCTS * ADDRESS_LUT),
+        **({"attention": _attention(engine, w.row_sum, d)} if w.row_sum else {}),
         "program": Usage(lut=PROGRAM_BITS * -(-w.ops // 64)),
     }
+
+
+def _attention(engine: EngineConfig, row_sum: int, d: Depths) -> Usage:
+    lut, ff = attention.logic(engine, row_sum)
+    held = sum((_memory(memory(n, bits), copies) for n, bits, copies in attention.memories(engine, row_sum)), Usage())
+    fifos = Usage(lut=2 * FIFO_LUT, ff=2 * FIFO_FF) + _memory(memory(d.weights, engine.beat * 8))
+    return Usage(lut=lut, ff=ff) + held + fifos
 
 
 @lru_cache(maxsize=1 << 16)

@@ -7,6 +7,7 @@ The processes do what the templates' loops do, in the same order, in chunks of C
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from hlsgen.cost.attention import DIVIDER_DEPTH, EXPONENTS
 from hlsgen.cost.cycles import parameter_beats
 from hlsgen.cost.events import Get, Join, Move, Process, Put, Simulator, Stream
 from hlsgen.cost.hardware import LOOP, OP_START, OP_STOP, Link
@@ -150,16 +151,20 @@ class _Op:
         self.input, self.weights = Stream("input", d.input), Stream("weights", d.weights)
         self.parameters, self.sums = Stream("parameters", d.parameters), Stream("sums", d.sums)
         self.residual, self.output = Stream("residual", d.residual), Stream("output", d.output)
+        self.operand = Stream("operand", d.weights)  # of attention: keys or values in the place of weights
         # Half a stream at a time at most, so that both its ends can work at once.
         self.chunk = max(1, min([CHUNK] + [s.depth // 2 for s in self.streams()]))
         self.block_beats = self.engine.tm // self.engine.beat
         self.weight_beats = self.engine.tn * self.engine.tm // self.engine.beat
 
     def streams(self) -> tuple[Stream, ...]:
-        return self.input, self.weights, self.parameters, self.sums, self.residual, self.output
+        used = self.input, self.weights, self.parameters, self.sums, self.residual, self.output
+        return (*used, self.operand) if self.shape.attention else used
 
     def processes(self) -> list[Process]:
         made = [self.load_input(), self.load_weights(), self.mac(), self.epilogue(), self.store()]
+        if self.shape.attention:
+            return [*made, self.load_operand()]
         return [*made, self.load_residual()] if self.shape.residual else made
 
     # ---- what the tiles are, in the order of templates/engine/walk.h -------------------------------------------
@@ -182,6 +187,11 @@ class _Op:
         y_end = max(min(y0 + patch_rows, self.shape.size_in[0]), max(y0, 0))
         x_end = max(min(x0 + patch_cols, self.shape.size_in[1]), max(x0, 0))
         return patch_rows * patch_cols, max(y0, 0), y_end, max(x0, 0), x_end
+
+    def told(self, tile: int) -> int:
+        """Blocks of the rows' largest scores that follow a tile: one after a head's last."""
+        per_head = -(-self.shape.groups.outputs // self.tile.blocks)
+        return int(self.shape.attention == "scores" and tile % per_head == per_head - 1)
 
     def read(self, rows: int, begin: int, end: int, upsample: int) -> tuple[int, int]:
         """(bursts, beats of each) that bring one block's patch."""
@@ -228,6 +238,8 @@ class _Op:
         """Passes of a step: the last input block may need fewer halves."""
         if not self.shape.convolves:
             return self.shape.taps
+        if self.shape.attention == "attend" and block == 0:
+            return 0  # filled only
         tm, tn = self.engine.tm, self.engine.tn
         halves = -(-self.shape.last_lanes // tn) if block == self.shape.groups.inputs - 1 else tm // tn
         return blocks * halves * self.shape.taps
@@ -236,7 +248,9 @@ class _Op:
         start = self.simulator.now
         yield from self.burst(parameter_beats(self.engine, self.shape), self.parameters)
         self.span("parameters", 0, start)
-        if not self.shape.convolves:
+        if self.shape.attention == "attend":
+            yield from self.burst(EXPONENTS // self.engine.beat, self.weights)
+        if not self.shape.convolves or self.shape.attention:
             return
         groups, inputs = self.shape.groups, self.shape.groups.inputs
         per_tile = sum(self.passes(c, groups.count * groups.outputs) for c in range(inputs)) * self.weight_beats
@@ -245,6 +259,26 @@ class _Op:
             start = self.simulator.now
             yield from self.burst(per_tile, self.weights)
             self.span("weights", t * groups.count * -(-groups.outputs // tile.blocks), start)
+
+    def load_operand(self) -> Process:
+        """Keys or values, a block of TM x TM a time; keys are turned when their block is there."""
+        inputs, scores = self.shape.groups.inputs, self.shape.attention == "scores"
+        for *_, blocks in self.walk():
+            for c in range(0 if scores else 1, inputs):
+                beats = self.passes(c, 1) * self.weight_beats
+                for _ in range(blocks):
+                    if not scores:
+                        yield from self.burst(beats, self.operand)
+                        continue
+                    yield self.way.burst + 0.0
+                    yield self.move(self.engine.tm * self.block_beats)
+                    yield float(LOOP)
+                    left = beats
+                    while left > 0:
+                        n = min(self.chunk, left)
+                        yield float(n)
+                        yield Put(self.operand, n)
+                        left -= n
 
     def load_residual(self) -> Process:
         for t, (_, _, _, rows, cols, blocks) in enumerate(self.walk()):
@@ -260,6 +294,9 @@ class _Op:
         return [cols * self.block_beats] * rows
 
     def mac(self) -> Process:
+        weights = self.operand if self.shape.attention else self.weights
+        if self.shape.attention == "attend":
+            yield Get(self.weights, EXPONENTS // self.engine.beat)
         inputs, convolves = self.shape.groups.inputs, self.shape.convolves
         steps = [
             (t, c, y, x, rows, cols, blocks)
@@ -279,7 +316,7 @@ class _Op:
                 fill_cycles, fill_beats = cells * self.block_beats, bursts * beats
             filling = _Filling(fill_cycles, fill_beats)
             if s == 0 and loads_left:
-                yield Get(self.weights, self.weight_beats)
+                yield Get(weights, self.weight_beats)
                 loads_left -= 1
             if s > 0:
                 t, c, _, _, rows, cols, blocks = steps[s - 1]
@@ -289,7 +326,7 @@ class _Op:
                 emitting = passes // blocks if c == inputs - 1 else 0  # the last pass of each block gives the sums away
                 for p in range(passes):
                     if loads_left:
-                        yield Get(self.weights, self.weight_beats)
+                        yield Get(weights, self.weight_beats)
                         loads_left -= 1
                     emits = emitting > 0 and (p + 1) % emitting == 0
                     left, sums_left = length, groups if emits else 0
@@ -314,7 +351,8 @@ class _Op:
 
     def epilogue(self) -> Process:
         engine, shape = self.engine, self.shape
-        for beats in (shape.table_bytes // engine.beat, shape.channels * PARAMETER_BYTES // engine.beat):
+        channels = 0 if shape.attention else shape.channels
+        for beats in (shape.table_bytes // engine.beat, channels * PARAMETER_BYTES // engine.beat):
             yield float(LOOP)
             while beats > 0:
                 n = min(self.chunk, beats)
@@ -324,6 +362,8 @@ class _Op:
         per_pixel = engine.tm // engine.lanes
         for t, (_, _, _, rows, cols, blocks) in enumerate(self.walk()):
             start = self.simulator.now
+            if shape.attention == "attend":
+                yield float(rows * cols + DIVIDER_DEPTH)
             for _ in range(blocks):
                 yield float(self.way.loops.epilogue_depth + LOOP)
                 pixels = rows * cols
@@ -335,12 +375,18 @@ class _Op:
                     yield float(n * per_pixel)
                     yield Put(self.output, n * self.block_beats)
                     pixels -= n
+            beats = self.told(t) * rows * cols * self.block_beats
+            while beats > 0:
+                n = min(self.chunk, beats)
+                yield float(n)
+                yield Put(self.output, n)
+                beats -= n
             self.span("epilogue", t, start)
 
     def store(self) -> Process:
         for t, (_, _, _, rows, cols, blocks) in enumerate(self.walk()):
             start = self.simulator.now
-            for _ in range(blocks):
+            for _ in range(blocks + self.told(t)):
                 for beats in self.out_bursts(rows, cols):
                     while beats > 0:
                         n = min(beats, self.chunk)

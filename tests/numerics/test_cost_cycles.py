@@ -74,6 +74,37 @@ def test_a_random_op_agrees(data: st.DataObject) -> None:
     assert abs(cycles - ran.cycles) <= 0.25 * ran.cycles + 400
 
 
+@st.composite
+def attention_shapes(draw: st.DrawFn, engine: EngineConfig) -> OpShape:
+    kind = draw(st.sampled_from(["scores", "attend"]))
+    size = (draw(st.integers(2, 32)), draw(st.integers(2, 32)))
+    heads, channels, keys = draw(st.integers(1, 4)), draw(st.integers(1, 5)), draw(st.integers(1, 40))
+    inputs, outputs = (channels, keys) if kind == "scores" else (keys + 1, channels)
+    return OpShape(
+        Window(),
+        size,
+        size,
+        BlockGroups(heads, inputs, outputs),
+        True,
+        ((heads * inputs, 0),),
+        draw(st.integers(1, engine.tm)),
+        heads * outputs * engine.tm,
+        attention=kind,
+    )
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.data())
+def test_random_attention_agrees(data: st.DataObject) -> None:
+    engine = data.draw(engines())
+    shape = data.draw(attention_shapes(engine))
+    way = Link(bytes_a_cycle=data.draw(st.sampled_from([8.0, 21.3, 64.0])))
+    depths = stream_depths(engine)
+    tile, cycles = best_tile(engine, shape, way, depths, "an op")
+    ran = simulate_ops(engine, (shape,), (tile,), way, depths)
+    assert abs(cycles - ran.cycles) <= 0.25 * ran.cycles + 400
+
+
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.data())
 def test_every_candidate_tile_is_legal(data: st.DataObject) -> None:

@@ -1,0 +1,40 @@
+"""What attention costs beside a convolution's: cycles and resources of templates/engine/attention.h and its uses."""
+
+from hlsgen.cost.hardware import LOOP, Link
+from hlsgen.program.ops import MOST_PIXELS, EngineConfig
+
+EXPONENTS = 256  # bytes of the table of weights
+DIVIDER_DEPTH = 40  # epilogue: iteration latency of the loop that divides, a bit of the quotient a cycle and a few more
+QUOTIENT = 17  # bits
+TURN_LUT, TURN_FF = 150, 200  # control of the process that reads keys and values
+
+
+def block_arrival(engine: EngineConfig, way: Link, kind: str) -> float:
+    """Cycles in which TM x TM weights come from a feature map: a burst; keys wait until their block is there, to be turned."""
+    beats = engine.tm * engine.tm // engine.beat
+    turning = beats + LOOP if kind == "scores" else 0
+    return way.burst + beats * way.beat_cycles + turning
+
+
+def logic(engine: EngineConfig, row_sum: int) -> tuple[int, int]:
+    """LUT and FF. row_sum: bits of a row's sum."""
+    beat, bits = engine.beat, row_sum
+    rotators = 2 * beat * 8 * (beat - 1).bit_length() // 2
+    weights = beat * (9 + 7 + 9) + bits  # difference, mask and adder tree, a byte of a beat
+    divider = QUOTIENT * (bits + 2)
+    maxima = engine.lanes * 12  # comparison and selection
+    constants = engine.lanes * 50 // 2  # a channel's or a row's
+    lut = TURN_LUT + rotators + weights + divider + maxima + constants + 3 * bits
+    return lut, TURN_FF + 2 * divider + beat * 16 + engine.lanes * 50
+
+
+def memories(engine: EngineConfig, row_sum: int) -> list[tuple[int, int, int]]:
+    """(depth, width in bits, copies)."""
+    block_beats = engine.tm // engine.beat
+    return [
+        (engine.tm * block_beats, 8, engine.beat),  # a block being turned
+        (EXPONENTS, 8, engine.beat),
+        (MOST_PIXELS, 8, 2),  # the rows' largest, in the MAC process and in the epilogue
+        (MOST_PIXELS, row_sum, 2),  # the rows' sums, and their stream
+        (MOST_PIXELS, row_sum + 8 + QUOTIENT + 6, 1),  # what divides each row: bias, multiplier, shift
+    ]
