@@ -214,6 +214,15 @@ def attention_shape(
     return (heads * keys, h, w) if scores else (c2, h, w)
 
 
+def attention_macs(node: fx.Node, known: Mapping[str, tuple[int, int, int]]) -> int:
+    """Multiply-accumulates of `attention_scores` or `attend`; known: (C, H, W) by fx node.
+
+    Every query token meets every key token once a channel of the operand: queries and keys, or weights and values.
+    """
+    (_, h, w), (c, h2, w2) = (known[n.name] for n in input_nodes(node))
+    return h * w * h2 * w2 * c
+
+
 def heads_of(node: fx.Node) -> int:
     """The heads of `attention_scores` or `attend`."""
     heads: Any = node.args[2]

@@ -11,13 +11,14 @@ from torch import fx, nn
 
 from hlsgen.errors import HlsgenError
 from hlsgen.frontend.onnx_read import UnsupportedOperator, import_graph, load_model, read_fp32, safe_name
-from hlsgen.frontend.onnx_write import output_nodes, shapes, write_fp32
+from hlsgen.frontend.onnx_write import attention_macs, output_nodes, shapes, write_fp32
 from hlsgen.frontend.qdq_read import is_qdq, read_qdq
 from hlsgen.frontend.qdq_write import write_qdq
 from hlsgen.models import yolo
 from hlsgen.models.checkpoint import read_checkpoint
 from hlsgen.models.download import Unreachable, cache_folder, download, find_cached
 from hlsgen.models.exported import read_exported
+from hlsgen.models.network import ATTENTION
 from hlsgen.quantize.spec import QuantSpec
 
 NAMES = tuple(pattern.format(size) for pattern in yolo.FAMILIES.values() for size in "nsmlx")
@@ -55,14 +56,16 @@ class Loaded:
         return sum(p.numel() for p in self.network.parameters())
 
     def gmacs(self, imgsz: tuple[int, int] | None = None) -> float:
-        """10^9 multiply-accumulates of the convolutions for one image of `imgsz` (H, W), by default its own size."""
+        """10^9 multiply-accumulates of the convolutions and of attention for one image of `imgsz` (H, W), by default its own size."""
         known = shapes(self.network, (self.shape[0], *(imgsz or self.shape[1:])))
         total = 0
         for node in self.network.graph.nodes:
             module = self.network.get_submodule(str(node.target)) if node.op == "call_module" else None
+            _, height, width = known.get(node.name, (0, 0, 0))
             if isinstance(module, nn.Conv2d):
-                _, height, width = known[node.name]
                 total += module.weight.numel() * height * width
+            elif node.target in ATTENTION:
+                total += attention_macs(node, known)
         return total / 1e9
 
     def save(self, folder: str | Path) -> None:

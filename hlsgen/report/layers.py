@@ -8,7 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import fx, nn
 
-from hlsgen.models.network import activation_kind
+from hlsgen.frontend.onnx_write import attention_macs
+from hlsgen.models.attention import attend, attention_scores
+from hlsgen.models.network import ATTENTION, activation_kind
 from hlsgen.quantize.spec import TensorQ
 from hlsgen.report.facts import LayerFacts
 
@@ -39,7 +41,7 @@ def layer_facts(
                 bits=q.bits,
                 scale=q.scale,
                 zero_point=q.zero_point,
-                macs=_macs(network, node, shape),
+                macs=_macs(network, node, values),
                 sqnr_db=sqnr.get(node.name),
                 mismatches=mismatches.get(node.name),
             )
@@ -53,6 +55,7 @@ def describe(network: fx.GraphModule, node: fx.Node) -> str:
         return "image"
     if node.op != "call_module":
         names = {torch.add: "addition", torch.cat: "concatenation", operator.getitem: "split"}
+        names |= {attention_scores: "attention scores", attend: "attention"}
         return names.get(node.target, str(node.target)) if callable(node.target) else str(node.target)
     module = network.get_submodule(str(node.target))
     activation = activation_kind(module)
@@ -69,7 +72,10 @@ def describe(network: fx.GraphModule, node: fx.Node) -> str:
     return type(module).__name__
 
 
-def _macs(network: fx.GraphModule, node: fx.Node, shape: tuple[int, ...]) -> int:
+def _macs(network: fx.GraphModule, node: fx.Node, values: Mapping[str, npt.NDArray[Any]]) -> int:
+    if node.target in ATTENTION:
+        return attention_macs(node, {n.name: values[n.name].shape for n in node.all_input_nodes})
+    shape = values[node.name].shape
     module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
     if not isinstance(module, nn.Conv2d):
         return 0

@@ -56,7 +56,7 @@ def test_the_coco_checkpoint_is_what_ultralytics_computes(shared: Path) -> None:
     assert len(made.classes) == 80
 
 
-@pytest.mark.parametrize("name", ["yolov8s", "yolov5nu"])
+@pytest.mark.parametrize("name", ["yolov8s", "yolov5nu", "yolo11n"])
 def test_random_networks_live_and_equal_ultralytics(name: str) -> None:
     tasks = pytest.importorskip("ultralytics.nn.tasks")
     torch.manual_seed(0)
@@ -85,12 +85,6 @@ def test_random_weights_are_a_function_of_the_seed() -> None:
     assert torch.equal(torch.random.get_rng_state(), state)
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert not all(torch.equal(a[k], c[k]) for k in a)
-
-
-def test_yolo11_is_refused_at_its_attention() -> None:
-    pytest.importorskip("ultralytics")
-    with pytest.raises(HlsgenError, match=r"block C2PSA at model\.10 is not supported; supported are Bottleneck, C2f"):
-        load("yolo11n", "random", (64, 64))
 
 
 def test_demo_and_its_folder_round_trip(tmp_path: Path) -> None:

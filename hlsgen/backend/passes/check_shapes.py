@@ -4,9 +4,10 @@
 2. Shapes: every output's (C, H, W) follows from the layer's attributes and its inputs' shapes.
 3. Tensors in memory have 8 bits; a convolution's `pre` has 8 to 16, and stands where it has an activation, and nowhere
    else. In `fixed` all scales are powers of two and all zero points 0.
-4. Queries and keys have zero points of 0; there is no attention in `native`. An attention's scores are read by it alone.
-   Concatenation, split, maximum pooling and upsampling move integers: their outputs have their inputs' quantization.
+4. Concatenation, split, maximum pooling and upsampling move integers: their outputs have their inputs' quantization.
 5. Weights are int8 [KH, KW, I/groups, O], biases int32 [O], weight scales positive float64 [O].
+6. Queries and keys have zero points of 0; an attention reads HlsgenScores of as many heads, which nothing else reads;
+   there is no attention in `native`.
 """
 
 from typing import Any
@@ -16,6 +17,7 @@ from hls4ml.model.optimizer import ModelOptimizerPass
 
 from hlsgen.backend.layer_list import window_size
 from hlsgen.backend.layers import quant_of, scheme_of
+from hlsgen.backend.rewrite import producer, uses
 from hlsgen.errors import HlsgenError
 from hlsgen.program.arithmetic import fraction_bits
 from hlsgen.quantize.spec import TensorQ
@@ -59,6 +61,11 @@ class CheckShapes(ModelOptimizerPass):  # type: ignore[misc]
             )
         if kind == "HlsgenScores" and any(q.zero_point for q in inputs):
             raise HlsgenError(f"layer {node.name}: queries and keys expect zero points of 0, got {inputs}")
+        if kind == "HlsgenAttend":
+            scores = producer(node.model, node.inputs[0])
+            alone = uses(node.model, node.inputs[0]) == 1 and scores.get_attr("heads") == node.get_attr("heads")
+            if scores.get_attr("class_name") != "HlsgenScores" or not alone:
+                raise HlsgenError(f"layer {node.name} expects HlsgenScores of as many heads, which nothing else reads")
         if kind in ("HlsgenScores", "HlsgenAttend") and scheme == "native":
             raise HlsgenError(
                 f"layer {node.name}: scheme native cannot run attention, for which PyTorch has no INT8 kernels; use fixed or affine"
