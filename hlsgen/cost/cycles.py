@@ -72,10 +72,10 @@ def op_cycles(
         ((blocks, tiles_m - 1), (shape.groups.outputs - (tiles_m - 1) * blocks, one)),
     )
     classes = list(product(*edges))
-    sizes = (np.concatenate([c[axis][0] for c in classes]) for axis in range(3))
+    tall, wide, deep = (np.concatenate([c[axis][0] for c in classes]) for axis in range(3))
     counts = np.stack([r * c * b for (_, r), (_, c), (_, b) in classes]) * shape.groups.count
     ends = np.tile(np.repeat([0, 1], len(rows)), len(classes) // 2)  # whether a head's last channel tile
-    tiles = _tile(engine, shape, way, depths, *sizes, ends).by_class(len(classes))
+    tiles = _tile(engine, shape, way, depths, tall, wide, deep, ends).by_class(len(classes))
     sums = {
         name: (counts * tiles[name]).sum(axis=0)
         for name in ("total", "compute", "load", "weights", "residual", "epilogue", "store", "bytes")

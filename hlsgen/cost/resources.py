@@ -62,7 +62,11 @@ def widths(program: Program, port: int = 25) -> Widths:
     for op in program.ops:
         if op.operand is not None:
             keys = max(keys, op.operand.keys)
-            row = LARGEST_WEIGHT * op.operand.keys if op.kind == "attend" else 128 * (max(op.lanes) + 1) // op.operand.heads
+            row = (
+                LARGEST_WEIGHT * op.operand.keys
+                if op.kind == "attend"
+                else 128 * (max(op.lanes) + 1) // op.operand.heads
+            )
             acc, biased = max(acc, 128 * row), max(biased, 2 * 128 * row)
     return Widths(
         program.scheme,

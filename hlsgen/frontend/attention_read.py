@@ -15,6 +15,7 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,7 @@ import torch
 from onnx import helper
 from torch import fx, nn
 
-from hlsgen.models.attention import attend, attention_scores
+from hlsgen.models.attention import attend, attention_scores, some_outputs
 from hlsgen.program.attention import LARGEST_WEIGHT
 
 if TYPE_CHECKING:
@@ -73,6 +74,15 @@ class Mixed:
 Symbol = View | Product | Mixed
 
 
+def maps_of(x: Symbol) -> list[fx.Node]:
+    """The maps that a symbol is made of."""
+    if isinstance(x, View):
+        return [x.map]
+    if isinstance(x, Product):
+        return [x.rows.map, x.columns.map]
+    return [*maps_of(x.weights), x.values.map]
+
+
 def shape_of(im: "_Importer", x: Symbol) -> list[int]:
     """The ONNX shape of a symbol."""
     if isinstance(x, Product):
@@ -105,11 +115,13 @@ def reshape(im: "_Importer", node: onnx.NodeProto) -> None:
         elif len(shape) == 4 and shape[0] == 1 and shape[3] == h * w and shape[1] * shape[2] == c:
             im.symbols[node.output[0]] = View(held, np.arange(c, dtype=np.int64).reshape(shape[1], shape[2]))
         else:
-            raise im.refuse(f"makes {shape} of a map {[1, c, h, w]}, and only [1, heads, channels, pixels] is supported")
+            raise im.refuse(
+                f"makes {shape} of a map {[1, c, h, w]}, and only [1, heads, channels, pixels] is supported"
+            )
         return
     before = shape_of(im, x)
     shape = _resolved(im, given, before)
-    if not isinstance(x, Product) and x.turned or isinstance(x, Product) and (x.keys or x.map is not None):
+    if (not isinstance(x, Product) and x.turned) or (isinstance(x, Product) and (x.keys or x.map is not None)):
         raise im.refuse(f"makes {shape} of {before}, which is no map")
     source = x.map if isinstance(x, View) else x.columns.map if isinstance(x, Product) else x.weights.queries.map
     _, h, w = im.shapes[source]
@@ -152,7 +164,13 @@ def transpose(im: "_Importer", node: onnx.NodeProto) -> None:
 
 def matmul(im: "_Importer", node: onnx.NodeProto) -> None:
     a, b = (im.symbols.get(t) for t in node.input)
-    if isinstance(a, View) and isinstance(b, View) and a.turned and not b.turned and a.channels.shape == b.channels.shape:
+    if (
+        isinstance(a, View)
+        and isinstance(b, View)
+        and a.turned
+        and not b.turned
+        and a.channels.shape == b.channels.shape
+    ):
         im.symbols[node.output[0]] = Product(replace(a, turned=False), b)
     elif isinstance(a, View) and isinstance(b, Product) and b.keys == 2 and not a.turned and _fits(im, a, b.rows):
         im.symbols[node.output[0]] = Mixed(b, a)
@@ -200,41 +218,56 @@ def take(im: "_Importer", node: onnx.NodeProto, x: Symbol, axis: int, parts: Seq
         im.symbols[tensor] = replace(x, channels=x.channels[:, start:stop])
 
 
-def softmax_of_weights(nodes: Sequence[onnx.NodeProto], constants: dict[str, npt.NDArray[Any]], domain: str) -> list[onnx.NodeProto]:
+def softmax_of_weights(
+    nodes: Sequence[onnx.NodeProto], constants: dict[str, npt.NDArray[Any]], domain: str
+) -> list[onnx.NodeProto]:
     """Rule 4: a Div of that form becomes one node, `Attend(scores, values)`."""
     makers = {o: n for n in nodes for o in n.output}
-
-    def made(tensor: str, *kinds: str) -> onnx.NodeProto | None:
-        """The first input's maker down a chain of operators, the last named first."""
-        node = makers.get(tensor)
-        for i, kind in enumerate(kinds):
-            node = node if i == 0 else makers.get(node.input[0]) if node is not None else None
-            if node is None or node.op_type != kind:
-                return None
-        return node
-
     found = []
     for node in nodes:
-        product, row = (makers.get(t) for t in node.input[:2]) if node.op_type == "Div" else (None, None)
-        if product is not None and row is not None and product.op_type == "MatMul" and row.op_type == "ReduceSum":
-            below = made(product.input[1], "Round", "Mul", "Exp", "Sub")
-            largest = made(below.input[1], "ReduceMax") if below is not None else None
-            unit = made(product.input[1], "Round", "Mul")
-            same = row.input[0] == product.input[1] and largest is not None and below is not None
-            if same and largest.input[0] == below.input[0] and unit is not None:  # type: ignore[union-attr]
-                scale, axes = constants.get(unit.input[1]), [constants.get(n.input[1]) for n in (row, largest)]  # type: ignore[union-attr]
-                if scale is not None and scale.size == 1 and scale.reshape(-1)[0] == LARGEST_WEIGHT:
-                    if all(a is not None and a.tolist() == [2] for a in axes):
-                        inputs = [below.input[0], product.input[0]]  # type: ignore[union-attr]
-                        node = helper.make_node("Attend", inputs, list(node.output), name=node.name, domain=domain)
+        inputs = _scores_and_values(node, makers, constants)
+        if inputs is not None:
+            node = helper.make_node("Attend", inputs, list(node.output), name=node.name, domain=domain)
         found.append(node)
     return found
+
+
+def _scores_and_values(
+    divide: onnx.NodeProto, makers: dict[str, onnx.NodeProto], constants: dict[str, npt.NDArray[Any]]
+) -> list[str] | None:
+    """What values @ p / ReduceSum(p) is made of, p = Round(127 * Exp(scores - ReduceMax(scores))); None for anything else."""
+
+    def inputs(tensor: str, kind: str) -> tuple[str, str]:
+        """The first two inputs of the operator of this kind that makes a tensor; nothing where another one does."""
+        made = makers.get(tensor)
+        given = [*made.input, "", ""] if made is not None and made.op_type == kind else ["", ""]
+        return given[0], given[1]
+
+    def equals(tensor: str, value: float) -> bool:
+        held = constants.get(tensor)
+        return held is not None and held.size == 1 and float(held.reshape(-1)[0]) == value
+
+    if divide.op_type != "Div":
+        return None
+    values, weights = inputs(divide.input[0], "MatMul")
+    summed, axis = inputs(divide.input[1], "ReduceSum")
+    exponential, unit = inputs(inputs(weights, "Round")[0], "Mul")
+    scores, subtracted = inputs(inputs(exponential, "Exp")[0], "Sub")
+    largest, other_axis = inputs(subtracted, "ReduceMax")
+    right = summed == weights and largest == scores and equals(unit, LARGEST_WEIGHT)
+    return [scores, values] if scores and right and equals(axis, 2) and equals(other_axis, 2) else None
 
 
 def attend_of_weights(im: "_Importer", node: onnx.NodeProto) -> None:
     """The node that `softmax_of_weights` made."""
     x, values = (im.symbols.get(t) for t in node.input)
-    if not isinstance(x, Product) or x.keys or not isinstance(values, View) or values.turned or not _fits(im, values, x.rows):
+    if (
+        not isinstance(x, Product)
+        or x.keys
+        or not isinstance(values, View)
+        or values.turned
+        or not _fits(im, values, x.rows)
+    ):
         raise im.refuse("is no attention over keys")
     im.symbols[node.output[0]] = Mixed(replace(x, keys=2), values)
 
@@ -283,10 +316,8 @@ def _outputs(
     im: "_Importer", conv: nn.Conv2d, channels: npt.NDArray[np.int64], factor: float, tensor: str, x: Any
 ) -> fx.Node:
     """Some outputs of a convolution, scaled."""
-    assert conv.bias is not None
     at = torch.from_numpy(channels)
-    part = nn.Conv2d(conv.in_channels, len(at), conv.kernel_size, conv.stride, conv.padding, device="meta")
-    part.weight, part.bias = nn.Parameter(conv.weight[at] * factor), nn.Parameter(conv.bias[at] * factor)
+    part = some_outputs(conv, at, factor)
     name = im.name(tensor)
     im.root.add_module(f"op_{name}", part)
     return im.graph.create_node("call_module", f"op_{name}", (x,), name=name)
@@ -299,7 +330,7 @@ def _joined(im: "_Importer", x: View, tensor: str) -> fx.Node:
     if any(row.tolist() != list(range(a, b)) for row, (a, b) in zip(x.channels, starts, strict=True)):
         raise im.refuse("takes channels of a head that are not neighbours, which is not supported")
     cuts = sorted({0, total, *(edge for pair in starts for edge in pair)})
-    split = im.function(f"{tensor}.split", torch.split, x.map, [b - a for a, b in zip(cuts, cuts[1:], strict=False)], 1)
+    split = im.function(f"{tensor}.split", torch.split, x.map, [b - a for a, b in pairwise(cuts)], 1)
     pieces: list[fx.Node] = []
     for a, b in starts:
         for i in range(cuts.index(a), cuts.index(b)):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import fx
 
-from hlsgen.models import network as vocabulary
+from hlsgen.models.attention import attention_scores
 from hlsgen.program.attention import LARGEST_WEIGHT
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def write_attention(
         _reshaped(writer, tensor, f"{x}.{part}", [1, heads, known[source.name][0] // heads, -1])
         for tensor, part, source in zip(inputs, ("a", "b"), node.all_input_nodes * 2, strict=False)
     )
-    if node.target is vocabulary.attention_scores:
+    if node.target is attention_scores:
         writer.node("Transpose", [b], [f"{x}.keys"], f"{x}.keys", perm=[0, 1, 3, 2])
         writer.node("MatMul", [f"{x}.keys", a], [f"{x}.product"], x)
     else:

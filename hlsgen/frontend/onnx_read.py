@@ -189,6 +189,11 @@ class _Importer:
         """The exception for a node that cannot be taken; `why` continues "operator X at Y ..."."""
         return _Unsupported(why)
 
+    def maps_behind(self, node: onnx.NodeProto) -> list[str]:
+        """The maps that a node reads, or a part of an attention that it reads is made of."""
+        behind = {n for t in node.input if t in self.symbols for n in attention.maps_of(self.symbols[t])}
+        return [t for t, n in self.values.items() if t in node.input or n in behind]
+
     def map_input(self, node: onnx.NodeProto, index: int = 0) -> tuple[fx.Node, Shape]:
         x = self.values.get(node.input[index])
         if x is None:
@@ -233,7 +238,7 @@ def import_graph(model: onnx.ModelProto, source: str, outputs: Sequence[str] | N
                 kind, place = printable(node.op_type), printable(node.name or (node.output[0] if node.output else "?"))
                 supported = ", ".join(SUPPORTED)
                 first = first or HlsgenError(f"{source}: operator {kind} at {place} {error}; supported are {supported}")
-        frontier += [t for t in node.input if t in importer.values and t not in frontier]
+        frontier += [t for t in importer.maps_behind(node) if t not in frontier]
     if first is not None and any(t not in importer.values for t in wanted):
         maps = [t for t in frontier if importer.values[t].op != "placeholder"]
         hint = f"; the network up to there ends in {', '.join(printable(t) for t in maps[:8])}" if maps else ""
@@ -513,13 +518,11 @@ def _split(im: _Importer, node: onnx.NodeProto) -> None:
     held = attributes(node)
     symbol = im.symbols.get(node.input[0])
     if symbol is not None:
-        sizes = im.const(node, 1, "list of sizes")
-        edges = [0, *(int(v) for v in np.cumsum(sizes if sizes is not None else held.get("split", [])))]
+        parts = im.const(node, 1, "list of sizes")
+        edges = [0, *(int(v) for v in np.cumsum(parts if parts is not None else held.get("split", [])))]
         if len(edges) != len(node.output) + 1 or edges[-1] != attention.shape_of(im, symbol)[held.get("axis", 0)]:
             raise _Unsupported("cuts an attention's channels into parts of unknown size")
-        attention.take(
-            im, node, symbol, held.get("axis", 0), list(zip(edges, edges[1:], node.output, strict=False))
-        )
+        attention.take(im, node, symbol, held.get("axis", 0), list(zip(edges, edges[1:], node.output, strict=False)))
         return
     _, (c, _, _) = im.map_input(node)
     if held.get("axis", 0) not in (1, -3):
@@ -625,6 +628,17 @@ def _nearest(held: dict[str, Any], size: int, factor: int) -> npt.NDArray[np.int
     return np.asarray(np.clip(chosen, 0, size - 1), np.int64)
 
 
+def _inside(rule: Callable[[_Importer, onnx.NodeProto], None]) -> Callable[[_Importer, onnx.NodeProto], None]:
+    """A rule that holds within attention only."""
+
+    def checked(im: _Importer, node: onnx.NodeProto) -> None:
+        if not any(t in im.symbols for t in node.input):
+            raise _Unsupported("is not supported")
+        rule(im, node)
+
+    return checked
+
+
 _RULES: dict[str, Callable[[_Importer, onnx.NodeProto], None]] = {
     "Conv": _conv,
     "BatchNormalization": _batch_norm,
@@ -642,12 +656,12 @@ _RULES: dict[str, Callable[[_Importer, onnx.NodeProto], None]] = {
     "Resize": _resize,
     "Upsample": _resize,
     "Reshape": attention.reshape,
-    "Transpose": attention.transpose,
-    "MatMul": attention.matmul,
-    "Softmax": attention.softmax,
-    "Mul": attention.scaled,
-    "Div": attention.scaled,
-    "Attend": attention.attend_of_weights,
+    "Transpose": _inside(attention.transpose),
+    "MatMul": _inside(attention.matmul),
+    "Softmax": _inside(attention.softmax),
+    "Mul": _inside(attention.scaled),
+    "Div": _inside(attention.scaled),
+    "Attend": _inside(attention.attend_of_weights),
     "Identity": _alias,
     "Dropout": _alias,
 }

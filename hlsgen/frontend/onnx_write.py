@@ -20,6 +20,7 @@ import hlsgen
 from hlsgen.errors import HlsgenError
 from hlsgen.frontend.attention_write import write_attention
 from hlsgen.models import network as vocabulary
+from hlsgen.models.attention import attention_scores
 
 OPSET = 21  # the first with 16-bit QuantizeLinear
 IR_VERSION = 10
@@ -198,9 +199,7 @@ def _shape(network: fx.GraphModule, node: fx.Node, known: Mapping[str, tuple[int
     return c, h, w
 
 
-def attention_shape(
-    node: fx.Node, inputs: Sequence[tuple[int, int, int]]
-) -> tuple[int, int, int]:
+def attention_shape(node: fx.Node, inputs: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
     """(C, H, W) of `attention_scores` or `attend`, whose operands are `inputs`.
 
     Raises:
@@ -208,9 +207,11 @@ def attention_shape(
     """
     (c, h, w), (c2, h2, w2) = inputs
     heads, keys = heads_of(node), h2 * w2
-    scores = node.target is vocabulary.attention_scores
+    scores = node.target is attention_scores
     if c % heads or c2 % heads or (c != c2 if scores else c != heads * keys):
-        raise HlsgenError(f"attention {node.name} in {heads} heads expects maps that fit each other, got {list(inputs)}")
+        raise HlsgenError(
+            f"attention {node.name} in {heads} heads expects maps that fit each other, got {list(inputs)}"
+        )
     return (heads * keys, h, w) if scores else (c2, h, w)
 
 

@@ -3,7 +3,9 @@
 A map [N, C, H, W] is also H * W tokens of C values; heads are equal ranges of consecutive channels (docs/arithmetic-attention.md).
 """
 
-from torch import Tensor
+import copy
+
+from torch import Tensor, nn
 
 
 def attention_scores(q: Tensor, k: Tensor, heads: int) -> Tensor:
@@ -27,3 +29,14 @@ def attend(s: Tensor, v: Tensor, heads: int) -> Tensor:
 def tokens(x: Tensor, heads: int) -> Tensor:
     """[N, heads * d, H, W] to [N, heads, d, H * W]."""
     return x.reshape(len(x), heads, x.shape[1] // heads, -1)
+
+
+def some_outputs(conv: nn.Conv2d, channels: Tensor, factor: float = 1.0) -> nn.Conv2d:
+    """A convolution (of one group, with a bias) with only some of its output channels, times `factor`."""
+    assert conv.bias is not None and conv.groups == 1
+    part = copy.copy(conv)
+    part._parameters = dict(conv._parameters)
+    part.out_channels = len(channels)
+    part.weight = nn.Parameter(conv.weight[channels] * factor, requires_grad=False)
+    part.bias = nn.Parameter(conv.bias[channels] * factor, requires_grad=False)
+    return part

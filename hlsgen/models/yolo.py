@@ -19,7 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from hlsgen.errors import HlsgenError
 from hlsgen.frontend.onnx_write import shapes
 from hlsgen.models import network as vocabulary
-from hlsgen.models.attention import attend, attention_scores
+from hlsgen.models.attention import attend, attention_scores, some_outputs
 from hlsgen.models.checkpoint import Inert, parse_checkpoint
 
 FAMILIES = {"C2f": "yolov8{}", "C3": "yolov5{}u", "C3k2": "yolo11{}"}
@@ -349,7 +349,7 @@ def _attention(b: _Builder, block: Inert, x: fx.Node, where: str) -> fx.Node:
         raise b.fail(where, f"attention whose queries, keys and values are not one plain convolution of {heads} heads")
     channels = torch.arange(conv.out_channels).reshape(heads, -1)
     q, k, v = (
-        b.module(f"{where}.{name}", _some_outputs(conv, part.reshape(-1), factor), x)
+        b.module(f"{where}.{name}", some_outputs(conv, part.reshape(-1), factor), x)
         for name, part, factor in (
             ("q", channels[:, :keys], keys**-0.5),
             ("k", channels[:, keys : 2 * keys], 1.0),
@@ -360,15 +360,6 @@ def _attention(b: _Builder, block: Inert, x: fx.Node, where: str) -> fx.Node:
     mixed = b.function(f"{where}.attend", attend, scores, v, heads)
     place = _block(b, _child(b, block, "pe", where), [v], f"{where}.pe")
     return _block(b, _child(b, block, "proj", where), [_add(b, mixed, place, where)], f"{where}.proj")
-
-
-def _some_outputs(conv: nn.Conv2d, channels: torch.Tensor, factor: float) -> nn.Conv2d:
-    """The convolution's given output channels, times `factor`."""
-    assert conv.bias is not None
-    part = nn.Conv2d(conv.in_channels, len(channels), conv.kernel_size, conv.stride, conv.padding, device="meta")
-    part.weight = nn.Parameter(conv.weight[channels] * factor)
-    part.bias = nn.Parameter(conv.bias[channels] * factor)
-    return part
 
 
 _RULES: dict[str, Callable[[_Builder, Inert, fx.Node, str], fx.Node]] = {

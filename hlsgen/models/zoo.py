@@ -56,7 +56,7 @@ class Loaded:
         return sum(p.numel() for p in self.network.parameters())
 
     def gmacs(self, imgsz: tuple[int, int] | None = None) -> float:
-        """10^9 multiply-accumulates of the convolutions and of attention for one image of `imgsz` (H, W), by default its own size."""
+        """10^9 multiply-accumulates of convolutions and attention for one image of `imgsz` (H, W), by default its own."""
         known = shapes(self.network, (self.shape[0], *(imgsz or self.shape[1:])))
         total = 0
         for node in self.network.graph.nodes:

@@ -38,7 +38,9 @@ def scores_scaling(scheme: Scheme, q: TensorQ, k: TensorQ, out: TensorQ) -> Scal
     if scheme == "fixed":
         shift = fraction_bits(q.scale) + fraction_bits(k.scale) - fraction_bits(out.scale)
         if not 0 <= shift <= 31:
-            raise HlsgenError(f"scheme fixed expects requantization shifts of 0 to 31, got {shift} for attention scores")
+            raise HlsgenError(
+                f"scheme fixed expects requantization shifts of 0 to 31, got {shift} for attention scores"
+            )
         return Scaling(out, 1, shift)
     return Scaling(out, *normalized(q.scale * k.scale / out.scale, MULTIPLIER_BITS))
 
@@ -55,9 +57,7 @@ def attend_scaling(scheme: Scheme, v: TensorQ, out: TensorQ) -> Scaling:
     else:
         multiplier, shift = normalized(v.scale / out.scale, MULTIPLIER_BITS)
     if not 0 <= shift <= LARGEST_SHIFT:
-        raise HlsgenError(
-            f"attention from values of scale {v.scale!r} to {out.scale!r} is out of range; recalibrate"
-        )
+        raise HlsgenError(f"attention from values of scale {v.scale!r} to {out.scale!r} is out of range; recalibrate")
     return Scaling(out, multiplier, shift)
 
 
@@ -71,7 +71,7 @@ def _supported(scheme: Scheme) -> None:
 def exponents(scores: TensorQ) -> npt.NDArray[np.int8]:
     """The weight of a key whose score is k steps below its row's largest: int8 [256], 127 down to 0."""
     k = np.arange(256, dtype=np.float64)
-    return np.rint(LARGEST_WEIGHT * np.exp(-k * scores.scale)).astype(np.int8)
+    return np.asarray(np.rint(LARGEST_WEIGHT * np.exp(-k * scores.scale)), np.int8)
 
 
 def scale(x: Ints, constants: Scaling) -> Ints:

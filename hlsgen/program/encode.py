@@ -308,7 +308,11 @@ def _bounds(
                 )
         shift = max(shift, int(op.requant.shift.max()))
         if op.operand is not None:
-            row = LARGEST_WEIGHT * op.operand.keys if op.exponents is not None else 128 * (max(op.lanes) + 1) // op.operand.heads
+            row = (
+                LARGEST_WEIGHT * op.operand.keys
+                if op.exponents is not None
+                else 128 * (max(op.lanes) + 1) // op.operand.heads
+            )
             acc, biased = max(acc, 128 * row), max(biased, 2 * 128 * row)
             shift += row.bit_length() if op.exponents is not None else 0
         if op.addition is not None:

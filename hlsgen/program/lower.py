@@ -244,7 +244,19 @@ class _Builder:
         operand = Operand(y.sources[0], y.lanes, int(node.get_attr("heads")), y.height * y.width, y.quant.zero_point)
         size = (x.height, x.width)
         op = Op(
-            name, kind, x.sources, x.lanes, size, x.quant, name, Window(), 1, requant, self.no_tile, operand=operand, **more
+            name,
+            kind,
+            x.sources,
+            x.lanes,
+            size,
+            x.quant,
+            name,
+            Window(),
+            1,
+            requant,
+            self.no_tile,
+            operand=operand,
+            **more,
         )
         self.emit(op, lanes, size, constants.out)
 

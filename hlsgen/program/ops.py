@@ -192,7 +192,9 @@ class Op:
 
     @property
     def macs_per_pixel(self) -> int:
-        if self.operand is not None:  # of attention, lanes are keys; of scores, channels: each meets all of the operand's
+        if (
+            self.operand is not None
+        ):  # of attention, lanes are keys; of scores, channels: each meets all of the operand's
             tokens, channels = self.operand.keys, max(self.operand.lanes) + 1
             return tokens * channels
         return 0 if self.weights is None else int(self.weights.size)

@@ -38,9 +38,7 @@ def choose_tile(
     size_in = ((size[0] - 1) * sh + kh, (size[1] - 1) * sw + kw)
     blocks = groups.count * groups.inputs
     channels = groups.count * groups.outputs * engine.tm
-    shape = OpShape(
-        window, size_in, size, groups, convolves, ((blocks, 0),), engine.tm, channels, attention=attention
-    )
+    shape = OpShape(window, size_in, size, groups, convolves, ((blocks, 0),), engine.tm, channels, attention=attention)
     return best_tile(engine, shape, Link(), stream_depths(engine), where)[0]
 
 

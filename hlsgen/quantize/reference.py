@@ -221,7 +221,7 @@ def choose(network: fx.GraphModule, statistics: Statistics, scheme: Scheme, pre_
             function = _function(network, fed[node.name])
             chosen[node.name] = pre_activation_scale(groups[node.name], pre_bits, function, scheme, finest)
         elif node.target is attention_scores:
-            a, b = (chosen[share[x.name]].scale for x in (node.args[0], node.args[1]))  # type: ignore[union-attr]
+            a, b = (chosen[share[x.name]].scale for x in node.args[:2])
             chosen[node.name] = activation_scale(groups[node.name], scheme, finest=a * b)
     tensors = {name: chosen[share[fused.get(name, name)]] for name in share}
     if scheme == "native":

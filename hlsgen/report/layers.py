@@ -74,9 +74,14 @@ def describe(network: fx.GraphModule, node: fx.Node) -> str:
 
 def _macs(network: fx.GraphModule, node: fx.Node, values: Mapping[str, npt.NDArray[Any]]) -> int:
     if node.target in ATTENTION:
-        return attention_macs(node, {n.name: values[n.name].shape for n in node.all_input_nodes})
+        return attention_macs(node, {n.name: _chw(values[n.name]) for n in node.all_input_nodes})
     shape = values[node.name].shape
     module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
     if not isinstance(module, nn.Conv2d):
         return 0
-    return int(module.weight.numel()) * shape[-1] * shape[-2]
+    return int(module.weight.numel()) * int(shape[-1] * shape[-2])
+
+
+def _chw(values: npt.NDArray[Any]) -> tuple[int, int, int]:
+    c, h, w = values.shape
+    return c, h, w

@@ -52,7 +52,9 @@ def plain_scores(q: list[int], k: list[list[int]], constants: attention.Scaling)
     return [held(ties_to_even(s * constants.multiplier, constants.shift) + constants.out.zero_point) for s in sums]
 
 
-def plain_attention(s: list[int], v: list[list[int]], scale: float, zero: int, constants: attention.Scaling) -> list[int]:
+def plain_attention(
+    s: list[int], v: list[list[int]], scale: float, zero: int, constants: attention.Scaling
+) -> list[int]:
     """A query's result from its scores and the values [keys][channels]."""
     table = [int(np.rint(127 * np.exp(-k * scale))) for k in range(256)]
     p = [table[max(s) - x] for x in s]
@@ -101,7 +103,10 @@ def test_torch_and_numpy_are_the_specification(data: st.DataObject) -> None:
     o = attention.attend(s, v, heads, attention.exponents(sq), vq.zero_point, second)
     n = keys[0] * keys[1]
     for h in range(heads):
-        mine = [x[h * len(x) // heads : (h + 1) * len(x) // heads].reshape(len(x) // heads, -1).T.tolist() for x in (q, k, v)]
+        mine = [
+            x[h * len(x) // heads : (h + 1) * len(x) // heads].reshape(len(x) // heads, -1).T.tolist()
+            for x in (q, k, v)
+        ]
         for i in range(size[0] * size[1]):
             row = s.reshape(heads, n, -1)[h, :, i].tolist()
             assert row == plain_scores(mine[0][i], mine[1], first)
@@ -281,22 +286,22 @@ def test_attention_of_another_exporter(turned: bool, tmp_path: Path) -> None:
 def test_bad_attention_is_told_in_a_sentence() -> None:
     network = small()
     images = photographs(1, (3, 10, 10))
-    with pytest.raises(HlsgenError, match="scheme native cannot run the attention at attend: .*use --scheme fixed or"):
+    with pytest.raises(HlsgenError, match=r"scheme native cannot run the attention at attend: .*use --scheme fixed or"):
         quantize(network, images, "native")
     with pytest.raises(HlsgenError, match=r"in 2 heads expects maps that fit each other, got \[\(25, 5, 5\)"):
-        graph = fx.Graph()
-        image = graph.placeholder("image")
-        conv = graph.call_module("conv", (image,))
-        graph.output((graph.call_function(attention_scores, (conv, conv, 2)),))
-        shapes(fx.GraphModule({"conv": nn.Conv2d(3, 25, 1)}, graph), (3, 5, 5))
+        shapes(on_itself(attention_scores, 2), (3, 5, 5))
     with pytest.raises(HlsgenError, match="queries and keys with zero points of 0, got 3 and 0; quantize them sym"):
         attention.scores_scaling("affine", TensorQ(0.1, 3), TensorQ(0.1, 0), TensorQ(0.1, 0))
-    with pytest.raises(HlsgenError, match="attention at .* expects scores of as many heads that nothing else reads"):
-        graph = fx.Graph()
-        image = graph.placeholder("image")
-        conv = graph.call_module("conv", (image,))
-        graph.output((graph.call_function(attend, (conv, conv, 1)),))
-        check(fx.GraphModule({"conv": nn.Conv2d(3, 25, 1)}, graph))
+    with pytest.raises(HlsgenError, match=r"attention at .* expects scores of as many heads that nothing else reads"):
+        check(on_itself(attend, 1))
+
+
+def on_itself(function: Any, heads: int) -> fx.GraphModule:
+    """A convolution's 25 channels, twice, as an attention's operands."""
+    graph = fx.Graph()
+    conv = graph.call_module("conv", (graph.placeholder("image"),))
+    graph.output((graph.call_function(function, (conv, conv, heads)),))
+    return fx.GraphModule({"conv": nn.Conv2d(3, 25, 1)}, graph)
 
 
 def test_a_network_without_attention_pays_nothing(tmp_path: Path) -> None:
