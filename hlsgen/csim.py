@@ -175,7 +175,7 @@ def _through_streams(
                 f"than estimated; set {DEPTH_NAMES[name]} in src/config.h to {needs} (or build again)"
             )
     for row, expected in zip(rows, tokens, strict=True):
-        for name in needed:
+        for name in expected:
             moved, left = row[name]["tokens"], row[name]["left"]
             if moved != expected[name] or left:
                 raise HlsgenError(

@@ -17,22 +17,36 @@ static bool run_op(int index, memory_t &memory, std::FILE *report) {
     hls::stream<beat_t> input("input", IN_DEPTH), weights("weights", WEIGHT_DEPTH), channels("parameters", PARAMETER_DEPTH);
     hls::stream<beat_t> residual("residual", RESIDUAL_DEPTH), output("output", OUT_DEPTH);
     hls::stream<sums_t> sums("sums", SUMS_DEPTH);
+#ifdef ATTENTION
+    hls::stream<beat_t> operand("operand", WEIGHT_DEPTH);
+    hls::stream<row_sum_t> row_sums("row_sums", TILE_PIXELS);
+#endif
     beat_t *maps = &memory.maps[0];
     const beat_t *parameters = &memory.parameters[0];
 
     bounded::region region;
     region.add("load_input", [&] { load_input(index, maps, input); });
     region.add("load_weights", [&] { load_weights(index, parameters, channels, weights); });
+#ifdef ATTENTION
+    region.add("load_residual", [&] { load_residual(index, maps, operand, residual); });
+    region.add("mac", [&] { mac(index, input, weights, operand, row_sums, sums); });
+    region.add("epilogue", [&] { epilogue(index, channels, sums, row_sums, residual, output); });
+#else
     region.add("load_residual", [&] { load_residual(index, maps, residual); });
     region.add("mac", [&] { mac(index, input, weights, sums); });
     region.add("epilogue", [&] { epilogue(index, channels, sums, residual, output); });
+#endif
     region.add("store_output", [&] { store_output(index, output, maps); });
     std::string why;
     if (!region.run(why)) {
         std::printf("DEADLOCK op %d %s: %s\n", index, TENSORS[index].name, why.c_str());
         return false;
     }
-    const bounded::channel *all[] = {&input, &weights, &channels, &sums, &residual, &output};
+    const bounded::channel *all[] = {&input, &weights, &channels, &sums, &residual, &output,
+#ifdef ATTENTION
+                                     &operand, &row_sums,
+#endif
+    };
     if (report) std::fprintf(report, "%s{\"op\": \"%s\"", index ? ",\n" : "", TENSORS[index].name);
     for (const bounded::channel *c : all) {
         if (report)

@@ -14,7 +14,7 @@ from hlsgen.cost.hardware import LOOP, OP_START, OP_STOP, Link
 from hlsgen.cost.program_shapes import op_shapes
 from hlsgen.cost.shape import OpShape
 from hlsgen.cost.streams import PARAMETER_BYTES, Depths, stream_depths
-from hlsgen.program.ops import EngineConfig, Program, Tile
+from hlsgen.program.ops import MOST_PIXELS, EngineConfig, Program, Tile
 
 CHUNK = 32  # cycles simulated as one event where nothing else divides them
 CORES = 4  # cores simulated at most; more share the memory alike
@@ -115,6 +115,7 @@ class _Core:
         self.engine, self.shapes, self.tiles, self.way, self.depths = engine, shapes, tiles, way, depths
         self.memory_bytes = memory_bytes
         self.trace = trace
+        self.attends = any(shape.attention for shape in shapes)
         self.ends: list[float] = []
         self.peaks: dict[str, int] = {}
         self.op_tokens: list[dict[str, int]] = []
@@ -151,7 +152,9 @@ class _Op:
         self.input, self.weights = Stream("input", d.input), Stream("weights", d.weights)
         self.parameters, self.sums = Stream("parameters", d.parameters), Stream("sums", d.sums)
         self.residual, self.output = Stream("residual", d.residual), Stream("output", d.output)
-        self.operand = Stream("operand", d.weights)  # of attention: keys or values in the place of weights
+        # Of attention: keys or values in the place of weights; the sums of a tile's rows.
+        self.operand = Stream("operand", d.weights)
+        self.row_sums = Stream("row_sums", max([MOST_PIXELS, *(t.rows * t.cols for t in core.tiles)]))
         # Half a stream at a time at most, so that both its ends can work at once.
         self.chunk = max(1, min([CHUNK] + [s.depth // 2 for s in self.streams()]))
         self.block_beats = self.engine.tm // self.engine.beat
@@ -159,7 +162,7 @@ class _Op:
 
     def streams(self) -> tuple[Stream, ...]:
         used = self.input, self.weights, self.parameters, self.sums, self.residual, self.output
-        return (*used, self.operand) if self.shape.attention else used
+        return (*used, self.operand, self.row_sums) if self.core.attends else used
 
     def processes(self) -> list[Process]:
         made = [self.load_input(), self.load_weights(), self.mac(), self.epilogue(), self.store()]
@@ -348,6 +351,8 @@ class _Op:
                 if got:
                     yield Get(self.input, got)
                 yield float(n)
+            if s < len(steps) and self.shape.attention == "attend" and steps[s][1] == inputs - 1:
+                yield Put(self.row_sums, steps[s][4] * steps[s][5])
 
     def epilogue(self) -> Process:
         engine, shape = self.engine, self.shape
@@ -363,6 +368,7 @@ class _Op:
         for t, (_, _, _, rows, cols, blocks) in enumerate(self.walk()):
             start = self.simulator.now
             if shape.attention == "attend":
+                yield Get(self.row_sums, rows * cols)
                 yield float(rows * cols + DIVIDER_DEPTH)
             for _ in range(blocks):
                 yield float(self.way.loops.epilogue_depth + LOOP)

@@ -101,7 +101,12 @@ class RandomNet:
         q, k = (self.conv(t, act=False, out=width, quant=self.even(), pointwise=True) for t in (x, y))
         v = self.conv(y, act=bool(r.integers(2)), out=heads * int(r.choice([1, 5, 16, 24])), pointwise=True)
         scores, made = self.name("scores"), self.name("attend")
-        scale = 2.0 ** -int(r.integers(0, 6)) if self.scheme == "fixed" else float(np.float32(r.uniform(0.01, 0.5)))
+        a, b = (self.layers.layers[self.producer(t)]["quant"][t].scale for t in (q, k))
+        largest = (
+            a * b * 60 * 60 * np.sqrt(width // heads) * r.choice([0.2, 1, 5])
+        )  # about the scores', or a part of it
+        scale = max(float(np.float32(largest / 60)), a * b)
+        scale = 2.0 ** round(np.log2(scale)) if self.scheme == "fixed" else scale
         zero_point = 0 if self.scheme == "fixed" else int(r.integers(-128, 128))
         self.layers.scores(scores, q, k, TensorQ(scale, zero_point), heads)
         self.layers.attend(made, scores, v, self.q, heads)

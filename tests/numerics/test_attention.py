@@ -13,8 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, fx, nn
 
+from hlsgen import csim
 from hlsgen.backend.frontend_layers import layer_list
 from hlsgen.backend.graph import model_graph, run_passes
+from hlsgen.cost.hardware import Link
+from hlsgen.cost.simulate import simulate
 from hlsgen.errors import HlsgenError
 from hlsgen.frontend.agreement import LIMIT, agreement
 from hlsgen.frontend.onnx_read import read_fp32
@@ -222,6 +225,9 @@ def test_random_networks_with_attention(seed: int, tmp_path: Path) -> None:
     program = lower(graph, ENGINES[(seed + 1) % len(ENGINES)])
     assert any(op.kind == "attend" for op in program.ops)
     prove(program, tmp_path, seed)
+    data = tmp_path / "data"
+    through = csim.simulate(tmp_path, program, data, tokens=simulate(program, Link()).op_tokens)
+    assert through.streams is not None and through.mismatches == 0
 
 
 @pytest.mark.full
