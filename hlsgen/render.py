@@ -15,7 +15,7 @@ from hlsgen.errors import HlsgenError
 from hlsgen.handoff.driver import Host, Stamp, stamp, write_driver
 from hlsgen.handoff.platform import system, templates_of
 from hlsgen.names import identifier
-from hlsgen.program.encode import encode, has_attention
+from hlsgen.program.encode import encode, has_attention, has_norm
 from hlsgen.program.ops import Op, Program
 from hlsgen.targets import find
 
@@ -96,6 +96,7 @@ def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
         "weight_beats": len(encoded.weights) // program.engine.beat,
         "op_count": len(program.ops),
         "attention": has_attention(program),
+        "norm": has_norm(program),
         "op_fields": list(encoded.instructions[0]),
         "ops": [
             {"comment": describe(op, program), "fields": list(row.values())}
@@ -106,8 +107,8 @@ def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
         "hls_include": str(hls_include()),
         **tensor_table(program),
     }
-    names = (*HEADERS, *(("attention.h",) if context["attention"] else ()))
-    headers = {name: (templates / "engine" / name).read_text(encoding="utf-8") for name in names}
+    extra = [header for header, used in (("attention.h", context["attention"]), ("norm.h", context["norm"])) if used]
+    headers = {name: (templates / "engine" / name).read_text(encoding="utf-8") for name in (*HEADERS, *extra)}
     generated = {"config.h": "engine/config.h.j2", "program.h": "engine/program.h.j2"}
     bare = {
         name: environment.get_template(template).render({**context, "origin": "", "identity": 0})

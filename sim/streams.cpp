@@ -21,21 +21,18 @@ static bool run_op(int index, memory_t &memory, std::FILE *report) {
     hls::stream<beat_t> operand("operand", WEIGHT_DEPTH);
     hls::stream<row_sum_t> row_sums("row_sums", TILE_PIXELS);
 #endif
+#ifdef NORM
+    hls::stream<moments_t> moments("moments", TILE_PIXELS);
+#endif
     beat_t *maps = &memory.maps[0];
     const beat_t *parameters = &memory.parameters[0];
 
     bounded::region region;
     region.add("load_input", [&] { load_input(index, maps, input); });
     region.add("load_weights", [&] { load_weights(index, parameters, channels, weights); });
-#ifdef ATTENTION
-    region.add("load_residual", [&] { load_residual(index, maps, operand, residual); });
-    region.add("mac", [&] { mac(index, input, weights, operand, row_sums, sums); });
-    region.add("epilogue", [&] { epilogue(index, channels, sums, row_sums, residual, output); });
-#else
-    region.add("load_residual", [&] { load_residual(index, maps, residual); });
-    region.add("mac", [&] { mac(index, input, weights, sums); });
-    region.add("epilogue", [&] { epilogue(index, channels, sums, residual, output); });
-#endif
+    region.add("load_residual", [&] { load_residual(index, maps, OPERAND_STREAM residual); });
+    region.add("mac", [&] { mac(index, input, weights, OPERAND_STREAM ROW_SUMS_STREAM MOMENTS_STREAM sums); });
+    region.add("epilogue", [&] { epilogue(index, channels, sums, ROW_SUMS_STREAM MOMENTS_STREAM residual, output); });
     region.add("store_output", [&] { store_output(index, output, maps); });
     std::string why;
     if (!region.run(why)) {
@@ -45,6 +42,9 @@ static bool run_op(int index, memory_t &memory, std::FILE *report) {
     const bounded::channel *all[] = {&input, &weights, &channels, &sums, &residual, &output,
 #ifdef ATTENTION
                                      &operand, &row_sums,
+#endif
+#ifdef NORM
+                                     &moments,
 #endif
     };
     if (report) std::fprintf(report, "%s{\"op\": \"%s\"", index ? ",\n" : "", TENSORS[index].name);

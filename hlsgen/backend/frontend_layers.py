@@ -12,6 +12,7 @@ from hlsgen.errors import HlsgenError
 from hlsgen.frontend.onnx_write import heads_of
 from hlsgen.models.attention import attention_scores
 from hlsgen.models.network import ATTENTION, activation_kind, check
+from hlsgen.models.norm import ChannelNorm
 from hlsgen.quantize.spec import ConvQ, QuantSpec, TensorQ
 
 
@@ -78,6 +79,9 @@ class _Writer:
             layers.conv2d(
                 name, x, q, self._integers(name, module), _pair(module.stride), _conv_pads(module), module.groups
             )
+        elif isinstance(module, ChannelNorm):
+            gamma, beta = (p.detach().double().numpy() for p in (module.weight, module.bias))
+            layers.norm(name, x, q, gamma, beta, module.eps)
         elif isinstance(module, nn.MaxPool2d):
             kernel, (ph, pw) = _pair(module.kernel_size), _pair(module.padding)
             stride = _pair(module.stride) if module.stride is not None else kernel

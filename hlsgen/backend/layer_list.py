@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from hlsgen.backend.layers import Pads, Shape
 from hlsgen.errors import HlsgenError
@@ -124,6 +125,15 @@ class LayerList:
             raise HlsgenError(f"layer {name}: cannot split {c} channels of {x} into {sizes} for {len(outputs)} outputs")
         parts = {out: ((size, h, w), q) for (out, q), size in zip(outputs.items(), sizes, strict=True)}
         self._append("HlsgenSplit", name, [x], parts, axis=1, sizes=sizes)
+
+    def norm(
+        self, name: str, x: str, q: TensorQ, gamma: npt.NDArray[Any], beta: npt.NDArray[Any], epsilon: float
+    ) -> None:
+        channels = self.shapes[x][0]
+        if gamma.shape != (channels,) or beta.shape != (channels,):
+            raise HlsgenError(f"layer {name}: weights {gamma.shape} and {beta.shape} do not fit {channels} channels")
+        given = {"gamma": gamma.astype(np.float64), "beta": beta.astype(np.float64), "epsilon": float(epsilon)}
+        self._append("HlsgenNorm", name, [x], {name: (self.shapes[x], q)}, **given)
 
     def scores(self, name: str, q: str, k: str, quant: TensorQ, heads: int) -> None:
         (c, h, w), (c2, h2, w2) = self.shapes[q], self.shapes[k]

@@ -14,6 +14,7 @@ Conv2D: `weight_data` int8 [KH, KW, I/groups, O] (hls4ml's layout) and `bias_dat
   - `residual` (a tensor's name, also its second input) and `residual_quant` (TensorQ of what is added to it); the layer
     has taken the addition's name and its `quant`
 Activation: `activation` is a kind of `hlsgen.program.arithmetic.activation_table`, with `activation_parameter`.
+HlsgenNorm: LayerNorm over the channels; `gamma` and `beta` float64 [C], `epsilon`.
 HlsgenScores, HlsgenAttend: the two halves of attention (docs/arithmetic-attention.md), `heads`; inputs are queries and keys,
 or scores and values.
 HlsgenSplit: `sizes` of its outputs along the channels; its outputs have their own names.
@@ -42,11 +43,12 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "Merge": (*_COMMON, "op"),
     "HlsgenConcatenate": (*_COMMON, "op", "axis"),
     "HlsgenSplit": (*_COMMON, "axis", "sizes"),
+    "HlsgenNorm": (*_COMMON, "gamma", "beta", "epsilon"),
     "HlsgenScores": (*_COMMON, "heads"),
     "HlsgenAttend": (*_COMMON, "heads"),
     "UpSampling2D": (*_COMMON, "data_format", "n_chan", *_SIZES, "algorithm"),
 }
-ARRAYS = ("weight_data", "bias_data", "weight_scale")
+ARRAYS = ("weight_data", "bias_data", "weight_scale", "gamma", "beta")
 OWN_ATTRIBUTES = tuple(dict.fromkeys(key for keys in ATTRIBUTES.values() for key in keys))
 SCHEME_KEY, LAYOUTS_KEY = "HlsgenScheme", "HlsgenLayouts"  # graph-level facts in a ModelGraph's configuration
 
@@ -70,6 +72,13 @@ class Split(hls4ml_layers.Layer):  # type: ignore[misc]
             )
 
 
+class Norm(hls4ml_layers.Layer):  # type: ignore[misc]
+    """LayerNorm over the channels of each pixel."""
+
+    def initialize(self) -> None:
+        self.add_output_variable(list(self.get_input_variable().shape))
+
+
 class Scores(hls4ml_layers.Layer):  # type: ignore[misc]
     """Products of queries (heads * d, H, W) and keys (heads * d, H', W'), head by head: (heads * H' * W', H, W)."""
 
@@ -90,6 +99,7 @@ def register_layers() -> None:
     """Make our classes known to hls4ml, under names that leave its own `Concatenate` to other backends."""
     hls4ml_layers.register_layer("HlsgenConcatenate", Concatenate)
     hls4ml_layers.register_layer("HlsgenSplit", Split)
+    hls4ml_layers.register_layer("HlsgenNorm", Norm)
     hls4ml_layers.register_layer("HlsgenScores", Scores)
     hls4ml_layers.register_layer("HlsgenAttend", Attend)
 

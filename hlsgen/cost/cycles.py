@@ -44,7 +44,7 @@ class OpCycles:
 
 
 def parameter_beats(engine: EngineConfig, shape: OpShape) -> int:
-    if shape.attention:  # one multiplier for all
+    if shape.attends:  # one multiplier for all
         return 0
     return (shape.table_bytes + shape.channels * PARAMETER_BYTES) // engine.beat
 
@@ -87,7 +87,7 @@ def op_cycles(
     # The first step only fills; on the parameters' port the weights come behind table and channel parameters.
     filled = OP_START + first["first_load"]
     if shape.convolves:
-        table = EXPONENTS / engine.beat * way.beat_cycles + way.burst if shape.attention == "attend" else 0
+        table = EXPONENTS / engine.beat * way.beat_cycles + way.burst if shape.special == "attend" else 0
         weighed = table + OP_START + parameters * way.beat_cycles + 2 * way.burst + engine.tn * engine.tm / engine.beat
         filled = np.maximum(filled, weighed)
     started = filled + way.loops.step_overhead(engine)
@@ -158,14 +158,17 @@ def _tile(
     patch_rows, patch_cols = (rows - 1) * sh + kh, (cols - 1) * sw + kw
     fill = patch_rows * patch_cols * block_beats
 
-    passes = blocks * (tm // tn if shape.convolves else 1) * taps
+    if shape.special == "norm":  # a step passes one block
+        passes = last_passes = np.ones_like(blocks)
+    else:
+        passes = blocks * (tm // tn if shape.convolves else 1) * taps
     last_passes = blocks * (-(-shape.last_lanes // tn) if shape.convolves else 1) * taps
     # Steps: one an input block. Every pass also takes the next pass's weights in.
     arrival = weight_beats * way.beat_cycles
-    if shape.attention:
-        arrival = block_arrival(engine, way, shape.attention) / (tm // tn)
+    if shape.attends:
+        arrival = block_arrival(engine, way, shape.special) / (tm // tn)
     pass_cycles = np.maximum(length, arrival) if shape.convolves else length
-    full = inputs - 1 - (shape.attention == "attend")  # whose first input block is only filled
+    full = inputs - 1 - shape.filled_only
     steps = [(inputs - 1 - full, 0 * passes), (full, passes * pass_cycles), (1, last_passes * pass_cycles)]
 
     mac = np.zeros(len(rows))
@@ -203,8 +206,8 @@ def _tile(
     residual_block = (out_bursts * way.burst + out_beats * way.beat_cycles) * float(shape.residual)
     behind = np.maximum(np.maximum(epilogue_block, store_block), residual_block)
     # Scores: a head's rows' largest, a block more. Attention: a division a pixel, before the tile's first block.
-    told = ends * (shape.attention == "scores")
-    divided = (pixels + DIVIDER_DEPTH) * (shape.attention == "attend")
+    told = ends * (shape.special == "scores")
+    divided = (pixels + DIVIDER_DEPTH) * (shape.special in ("attend", "norm"))
     after = blocks * behind + told * np.maximum(out_beats + LOOP, store_block) + divided
 
     # Sums leave in the last pass over each block: a group a cycle; what the epilogue has not taken waits in the stream.

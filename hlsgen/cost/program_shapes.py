@@ -25,7 +25,7 @@ def op_shape(op: Op, program: Program, table: int) -> OpShape:
         op.residual is not None,
         0 if op.table is None else table,
         op.macs_per_pixel * out.height * out.width,
-        op.kind if op.operand is not None else "",
+        op.kind if op.operand is not None or op.norm is not None else "",
     )
 
 

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-from hlsgen.cost import array, attention
+from hlsgen.cost import array, attention, norm
 from hlsgen.cost.hardware import MASTERS
 from hlsgen.cost.memory import Memory, memory
 from hlsgen.cost.streams import Depths
 from hlsgen.program.attention import LARGEST_WEIGHT
-from hlsgen.program.ops import EngineConfig, Program
+from hlsgen.program.ops import MOST_PIXELS, EngineConfig, Program
 from hlsgen.quantize.spec import Scheme
 
 # The MAC array's registers; its LUTs are hlsgen.cost.array's.
@@ -47,6 +47,7 @@ class Widths:
     residuals: bool
     port: int = 25
     row_sum: int = 0  # of an attention's rows; 0 where the network has none
+    norms: bool = False
 
 
 def widths(program: Program, port: int = 25) -> Widths:
@@ -79,6 +80,7 @@ def widths(program: Program, port: int = 25) -> Widths:
         any(op.addition is not None for op in program.ops),
         port,
         (LARGEST_WEIGHT * keys).bit_length() if keys else 0,
+        any(op.norm is not None for op in program.ops),
     )
 
 
@@ -171,6 +173,7 @@ def terms(engine: EngineConfig, w: Widths, d: Depths) -> dict[str, Usage]:
         "array control": Usage(lut=ARRAY_LUT + tp * PIXEL_LUT, ff=ARRAY_FF + tp * PIXEL_LUT),
         "addresses": Usage(lut=ADDRESS_PRODUCTS * ADDRESS_LUT),
         **({"attention": _attention(engine, w.row_sum, d)} if w.row_sum else {}),
+        **({"LayerNorm": _norm(engine)} if w.norms else {}),
         "program": Usage(lut=PROGRAM_BITS * -(-w.ops // 64)),
     }
 
@@ -180,6 +183,12 @@ def _attention(engine: EngineConfig, row_sum: int, d: Depths) -> Usage:
     held = sum((_memory(memory(n, bits), copies) for n, bits, copies in attention.memories(engine, row_sum)), Usage())
     fifos = Usage(lut=2 * FIFO_LUT, ff=2 * FIFO_FF) + _memory(memory(d.weights, engine.beat * 8))
     return Usage(lut=lut, ff=ff) + held + fifos
+
+
+def _norm(engine: EngineConfig) -> Usage:
+    lut, ff, dsp = norm.logic(engine)
+    held = sum((_memory(memory(MOST_PIXELS, bits)) for bits in norm.MEMORIES), Usage())
+    return Usage(lut=lut + FIFO_LUT, ff=ff + FIFO_FF, dsp=dsp) + held
 
 
 @lru_cache(maxsize=1 << 16)

@@ -238,7 +238,7 @@ class _Lowered:
         shapes, tm = op_shapes(program), program.engine.tm
         columns: dict[str, list[float]] = {
             "array": [s.groups.count * s.groups.outputs * s.taps * math.prod(s.size_out) for s in shapes],
-            "full": [s.groups.inputs - 1 - (s.attention == "attend") for s in shapes],
+            "full": [s.groups.inputs - 1 - s.filled_only for s in shapes],
             "last": [s.last_lanes for s in shapes],
             "convolves": [s.convolves for s in shapes],
             "stored": [s.channels * math.prod(s.size_out) for s in shapes],

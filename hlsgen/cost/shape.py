@@ -12,8 +12,8 @@ class OpShape:
 
     size_in, size_out: height and width in pixels. sources: (blocks, log2 of the upsampling) of each source. last_lanes:
     lanes in use of the last input block of a group. channels: physical output channels. macs: products the network
-    defines (padding lanes excluded). table_bytes: 0 without a table. attention: "scores" or "attend" where another feature map
-    stands in the place of weights, else "".
+    defines (padding lanes excluded). table_bytes: 0 without a table. special: "scores" or "attend" where another feature map
+    stands in the place of weights, "norm" of a LayerNorm, which reads its blocks twice, else "".
     """
 
     window: Window
@@ -27,8 +27,18 @@ class OpShape:
     residual: bool = False
     table_bytes: int = 0
     macs: int = field(default=0, compare=False)
-    attention: str = ""
+    special: str = ""
 
     @property
     def taps(self) -> int:
         return self.window.kernel[0] * self.window.kernel[1]
+
+    @property
+    def attends(self) -> bool:
+        """Whether a feature map stands in the place of weights."""
+        return self.special in ("scores", "attend")
+
+    @property
+    def filled_only(self) -> int:
+        """Input blocks of a tile that are filled but not computed with."""
+        return {"attend": 1, "norm": self.groups.inputs // 2}.get(self.special, 0)

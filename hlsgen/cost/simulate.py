@@ -115,7 +115,8 @@ class _Core:
         self.engine, self.shapes, self.tiles, self.way, self.depths = engine, shapes, tiles, way, depths
         self.memory_bytes = memory_bytes
         self.trace = trace
-        self.attends = any(shape.attention for shape in shapes)
+        self.attends = any(shape.attends for shape in shapes)
+        self.norms = any(shape.special == "norm" for shape in shapes)
         self.ends: list[float] = []
         self.peaks: dict[str, int] = {}
         self.op_tokens: list[dict[str, int]] = []
@@ -152,21 +153,23 @@ class _Op:
         self.input, self.weights = Stream("input", d.input), Stream("weights", d.weights)
         self.parameters, self.sums = Stream("parameters", d.parameters), Stream("sums", d.sums)
         self.residual, self.output = Stream("residual", d.residual), Stream("output", d.output)
-        # Of attention: keys or values in the place of weights; the sums of a tile's rows.
+        # Of attention: keys or values in the place of weights; the sums of a tile's rows. Of LayerNorm: its pixels' sums.
         self.operand = Stream("operand", d.weights)
-        self.row_sums = Stream("row_sums", max([MOST_PIXELS, *(t.rows * t.cols for t in core.tiles)]))
+        self.row_sums, self.moments = Stream("row_sums", MOST_PIXELS), Stream("moments", MOST_PIXELS)
         # Half a stream at a time at most, so that both its ends can work at once.
         self.chunk = max(1, min([CHUNK] + [s.depth // 2 for s in self.streams()]))
         self.block_beats = self.engine.tm // self.engine.beat
         self.weight_beats = self.engine.tn * self.engine.tm // self.engine.beat
 
     def streams(self) -> tuple[Stream, ...]:
+        used: tuple[Stream, ...]
         used = self.input, self.weights, self.parameters, self.sums, self.residual, self.output
-        return (*used, self.operand, self.row_sums) if self.core.attends else used
+        used = (*used, self.operand, self.row_sums) if self.core.attends else used
+        return (*used, self.moments) if self.core.norms else used
 
     def processes(self) -> list[Process]:
         made = [self.load_input(), self.load_weights(), self.mac(), self.epilogue(), self.store()]
-        if self.shape.attention:
+        if self.shape.attends:
             return [*made, self.load_operand()]
         return [*made, self.load_residual()] if self.shape.residual else made
 
@@ -194,7 +197,7 @@ class _Op:
     def told(self, tile: int) -> int:
         """Blocks of the rows' largest scores that follow a tile: one after a head's last."""
         per_head = -(-self.shape.groups.outputs // self.tile.blocks)
-        return int(self.shape.attention == "scores" and tile % per_head == per_head - 1)
+        return int(self.shape.special == "scores" and tile % per_head == per_head - 1)
 
     def read(self, rows: int, begin: int, end: int, upsample: int) -> tuple[int, int]:
         """(bursts, beats of each) that bring one block's patch."""
@@ -239,10 +242,10 @@ class _Op:
 
     def passes(self, block: int, blocks: int) -> int:
         """Passes of a step: the last input block may need fewer halves."""
+        if block < self.shape.filled_only:
+            return 0
         if not self.shape.convolves:
             return self.shape.taps
-        if self.shape.attention == "attend" and block == 0:
-            return 0  # filled only
         tm, tn = self.engine.tm, self.engine.tn
         halves = -(-self.shape.last_lanes // tn) if block == self.shape.groups.inputs - 1 else tm // tn
         return blocks * halves * self.shape.taps
@@ -251,9 +254,9 @@ class _Op:
         start = self.simulator.now
         yield from self.burst(parameter_beats(self.engine, self.shape), self.parameters)
         self.span("parameters", 0, start)
-        if self.shape.attention == "attend":
+        if self.shape.special == "attend":
             yield from self.burst(EXPONENTS // self.engine.beat, self.weights)
-        if not self.shape.convolves or self.shape.attention:
+        if not self.shape.convolves or self.shape.attends:
             return
         groups, inputs = self.shape.groups, self.shape.groups.inputs
         per_tile = sum(self.passes(c, groups.count * groups.outputs) for c in range(inputs)) * self.weight_beats
@@ -265,7 +268,7 @@ class _Op:
 
     def load_operand(self) -> Process:
         """Keys or values, a block of TM x TM a time; keys are turned when their block is there."""
-        inputs, scores = self.shape.groups.inputs, self.shape.attention == "scores"
+        inputs, scores = self.shape.groups.inputs, self.shape.special == "scores"
         for *_, blocks in self.walk():
             for c in range(0 if scores else 1, inputs):
                 beats = self.passes(c, 1) * self.weight_beats
@@ -297,8 +300,8 @@ class _Op:
         return [cols * self.block_beats] * rows
 
     def mac(self) -> Process:
-        weights = self.operand if self.shape.attention else self.weights
-        if self.shape.attention == "attend":
+        weights = self.operand if self.shape.attends else self.weights
+        if self.shape.special == "attend":
             yield Get(self.weights, EXPONENTS // self.engine.beat)
         inputs, convolves = self.shape.groups.inputs, self.shape.convolves
         steps = [
@@ -327,6 +330,8 @@ class _Op:
                 length = max(groups, self.engine.pass_min)
                 passes = self.passes(c, blocks)
                 emitting = passes // blocks if c == inputs - 1 else 0  # the last pass of each block gives the sums away
+                if self.shape.special == "norm":
+                    emitting = passes  # each block passes once
                 for p in range(passes):
                     if loads_left:
                         yield Get(weights, self.weight_beats)
@@ -351,12 +356,13 @@ class _Op:
                 if got:
                     yield Get(self.input, got)
                 yield float(n)
-            if s < len(steps) and self.shape.attention == "attend" and steps[s][1] == inputs - 1:
-                yield Put(self.row_sums, steps[s][4] * steps[s][5])
+            rows_end = {"attend": inputs - 1, "norm": self.shape.filled_only - 1}.get(self.shape.special)
+            if s < len(steps) and steps[s][1] == rows_end:
+                yield Put(self.moments if self.shape.special == "norm" else self.row_sums, steps[s][4] * steps[s][5])
 
     def epilogue(self) -> Process:
         engine, shape = self.engine, self.shape
-        channels = 0 if shape.attention else shape.channels
+        channels = 0 if shape.attends else shape.channels
         for beats in (shape.table_bytes // engine.beat, channels * PARAMETER_BYTES // engine.beat):
             yield float(LOOP)
             while beats > 0:
@@ -367,8 +373,8 @@ class _Op:
         per_pixel = engine.tm // engine.lanes
         for t, (_, _, _, rows, cols, blocks) in enumerate(self.walk()):
             start = self.simulator.now
-            if shape.attention == "attend":
-                yield Get(self.row_sums, rows * cols)
+            if shape.special in ("attend", "norm"):
+                yield Get(self.moments if shape.special == "norm" else self.row_sums, rows * cols)
                 yield float(rows * cols + DIVIDER_DEPTH)
             for _ in range(blocks):
                 yield float(self.way.loops.epilogue_depth + LOOP)

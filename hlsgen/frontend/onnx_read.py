@@ -36,6 +36,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from hlsgen.errors import HlsgenError
 from hlsgen.frontend import attention_read as attention
 from hlsgen.models import network as vocabulary
+from hlsgen.models.norm import ChannelNorm
 
 Shape = tuple[int, int, int]
 Pair = tuple[int, int]  # vertical, horizontal
@@ -212,7 +213,7 @@ def import_graph(model: onnx.ModelProto, source: str, outputs: Sequence[str] | N
     """
     constants = collect_constants(model)
     nodes = _fuse([n for n in model.graph.node if n.op_type != "Constant"], constants)
-    nodes = attention.softmax_of_weights(nodes, constants, _OWN)
+    nodes = _norms(attention.softmax_of_weights(nodes, constants, _OWN))
     wanted = list(outputs) if outputs else [o.name for o in model.graph.output]
     nodes = _needed(nodes, wanted)
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
@@ -369,6 +370,38 @@ def _fuse(nodes: Sequence[onnx.NodeProto], constants: dict[str, npt.NDArray[Any]
             node = helper.make_node(found[0], [found[1]], list(node.output), name=node.name, domain=_OWN)
         fused.append(node)
     return fused
+
+
+def _norms(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """A LayerNormalization between two transpositions that put the channels last and back is one over the channels."""
+    makers = {o: n for n in nodes for o in n.output}
+
+    def turned(node: onnx.NodeProto | None, perm: list[int]) -> bool:
+        return node is not None and node.op_type == "Transpose" and list(attributes(node).get("perm", [])) == perm
+
+    found = []
+    for node in nodes:
+        norm = makers.get(node.input[0]) if turned(node, [0, 3, 1, 2]) else None
+        first = makers.get(norm.input[0]) if norm is not None and norm.op_type == "LayerNormalization" else None
+        if norm is not None and first is not None and turned(first, [0, 2, 3, 1]):
+            made = helper.make_node("ChannelNorm", [first.input[0], *norm.input[1:]], list(node.output), domain=_OWN)
+            made.name = norm.name
+            made.attribute.extend(norm.attribute)
+            node = made
+        found.append(node)
+    return found
+
+
+def _channel_norm(im: _Importer, node: onnx.NodeProto) -> None:
+    x, shape = im.map_input(node)
+    held = attributes(node)
+    weight, bias = im.const(node, 1, "weight"), im.const(node, 2, "bias")
+    if held.get("axis", -1) not in (-1, 3) or weight is None or weight.shape != (shape[0],):
+        raise _Unsupported("is not over the channels alone, with a weight a channel")
+    module = ChannelNorm(shape[0], float(held.get("epsilon", 1e-5)))
+    module.weight = nn.Parameter(_finite(weight, "weight"))
+    module.bias = nn.Parameter(_finite(np.zeros(shape[0]) if bias is None else bias, "bias"))
+    im.module(node.output[0], module, x, shape)
 
 
 def _folded(im: _Importer, node: onnx.NodeProto) -> bool:
@@ -655,6 +688,7 @@ _RULES: dict[str, Callable[[_Importer, onnx.NodeProto], None]] = {
     "MaxPool": _max_pool,
     "Resize": _resize,
     "Upsample": _resize,
+    "ChannelNorm": _channel_norm,
     "Reshape": attention.reshape,
     "Transpose": _inside(attention.transpose),
     "MatMul": _inside(attention.matmul),
@@ -665,5 +699,10 @@ _RULES: dict[str, Callable[[_Importer, onnx.NodeProto], None]] = {
     "Identity": _alias,
     "Dropout": _alias,
 }
-_INNER = ("Silu", "Attend", "Reshape", "Transpose", "MatMul", "Softmax", "Mul", "Div")
-SUPPORTED = (*sorted(k for k in _RULES if k not in _INNER), "x*Sigmoid(x)", "attention (MatMul, Softmax, MatMul)")
+_INNER = ("Silu", "Attend", "ChannelNorm", "Reshape", "Transpose", "MatMul", "Softmax", "Mul", "Div")
+SUPPORTED = (
+    *sorted(k for k in _RULES if k not in _INNER),
+    "x*Sigmoid(x)",
+    "LayerNormalization of the channels",
+    "attention",
+)

@@ -21,6 +21,7 @@ from hlsgen.errors import HlsgenError
 from hlsgen.frontend.attention_write import write_attention
 from hlsgen.models import network as vocabulary
 from hlsgen.models.attention import attention_scores
+from hlsgen.models.norm import ChannelNorm
 
 OPSET = 21  # the first with 16-bit QuantizeLinear
 IR_VERSION = 10
@@ -63,7 +64,16 @@ class GraphWriter:
             raise HlsgenError(f"operator {node.target} at {x} cannot be written as ONNX")
 
     def _module(self, module: nn.Module, x: str, inputs: Sequence[str], out: str) -> None:
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, ChannelNorm):
+            weight, bias = (
+                self.constant(f"{x}.{part}", value.detach().numpy())
+                for part, value in (("weight", module.weight), ("bias", module.bias))
+            )
+            self.node("Transpose", inputs, [f"{x}.last"], f"{x}.last", perm=[0, 2, 3, 1])
+            normed = [f"{x}.last", weight, bias]
+            self.node("LayerNormalization", normed, [f"{x}.normed"], x, axis=-1, epsilon=float(module.eps))
+            self.node("Transpose", [f"{x}.normed"], [out], f"{x}.first", perm=[0, 3, 1, 2])
+        elif isinstance(module, nn.Conv2d):
             self.node(
                 "Conv",
                 inputs,

@@ -5,7 +5,7 @@ Nodes (the fx node's name names its output tensor everywhere: ONNX, hls4ml, Prog
 - one `placeholder`: the image, float32 [N, C, H, W], values 0..1
 - `call_module`: `nn.Conv2d` (bias present, batch norm folded in, zero padding, dilation 1, any groups), `nn.SiLU`,
   `nn.ReLU`, `nn.LeakyReLU`, `nn.Sigmoid`, `nn.Hardswish`, `nn.GELU`, `nn.MaxPool2d` (dilation 1, floor mode),
-  `nn.Upsample` (nearest, integer factor). Each module is called once (no sharing).
+  `nn.Upsample` (nearest, integer factor), `ChannelNorm` (LayerNorm over the channels). Each module is called once (no sharing).
 - `call_function`: `torch.add(a, b)`; `torch.cat([a, b, ...], 1)`; `torch.split(x, [sizes], 1)` with
   `operator.getitem(split, i)`; `attention_scores(q, k, heads)` and `attend(scores, v, heads)` of `hlsgen.models.attention`
 - `output`: a flat tuple of tensors (for YOLO the raw head maps: box and class map a level, P3 first)
@@ -20,6 +20,7 @@ from torch import fx, nn
 
 from hlsgen.errors import HlsgenError
 from hlsgen.models.attention import attend, attention_scores
+from hlsgen.models.norm import ChannelNorm
 
 ACTIVATIONS: dict[type[nn.Module], str] = {
     nn.SiLU: "silu",
@@ -29,7 +30,7 @@ ACTIVATIONS: dict[type[nn.Module], str] = {
     nn.Hardswish: "hardswish",
     nn.GELU: "gelu",
 }
-MODULES: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.MaxPool2d, nn.Upsample, *ACTIVATIONS)
+MODULES: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.MaxPool2d, nn.Upsample, ChannelNorm, *ACTIVATIONS)
 ATTENTION: tuple[Callable[..., Any], ...] = (attention_scores, attend)
 FUNCTIONS: tuple[Callable[..., Any], ...] = (torch.add, torch.cat, torch.split, operator.getitem, *ATTENTION)
 

@@ -11,7 +11,7 @@ from hlsgen.program.groups import BlockGroups, block_groups, head_groups
 from hlsgen.program.ops import EngineConfig, Op, Program
 from hlsgen.program.tiling import _patch
 
-KINDS = {"scores": 2, "attend": 3}
+KINDS = {"scores": 2, "attend": 3, "norm": 4}
 PARAMETER_BYTES = 8  # a channel's bias, multiplier and shift
 
 
@@ -52,6 +52,8 @@ class Encoded:
 def op_groups(op: Op, program: Program) -> BlockGroups:
     """How the op's input blocks feed its output blocks."""
     lanes, tm = program.tensors[op.out].lanes, program.engine.tm
+    if op.norm is not None:  # every output channel needs all of the input, which is read twice
+        return BlockGroups(1, 2 * (len(op.lanes) // tm), len(lanes) // tm)
     if op.operand is not None:
         return head_groups(op.kind, op.operand.heads, len(op.lanes), len(lanes), tm)
     if op.weights is None:
@@ -139,7 +141,7 @@ def instruction(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]
         "table": int(op.table is not None),
         "pre_low": op.requant.out.low,
         "pre_high": op.requant.out.high,
-        "zero_point": op.requant.out.zero_point,
+        "zero_point": op.requant.out.zero_point if op.norm is None else op.norm.out.zero_point,
         "residual": residual,
         "a_multiplier": add.a_multiplier if add else 0,
         "b_multiplier": add.b_multiplier if add else 0,
@@ -147,8 +149,27 @@ def instruction(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]
         "add_shift": add.shift if add else 0,
         "add_zero_point": add.out.zero_point if add else 0,
         "out": out.address,
+        **(_last_lanes(op, engine) if has_attention(program) or has_norm(program) else {}),
+        **(_norm(op) if has_norm(program) else {}),
         **(_attention(op, program, groups) if has_attention(program) else {}),
     }
+
+
+def has_norm(program: Program) -> bool:
+    """Whether the engine needs what LayerNorm needs."""
+    return any(op.norm is not None for op in program.ops)
+
+
+def _last_lanes(op: Op, engine: EngineConfig) -> dict[str, int]:
+    """Lanes in use of the last block of a head, of scores, or of all, of LayerNorm."""
+    heads = op.operand.heads if op.operand is not None else 1
+    last = op.lanes[: len(op.lanes) // heads][-engine.tm :]
+    return {"last_lanes": max(i + 1 for i, c in enumerate(last) if c >= 0)}
+
+
+def _norm(op: Op) -> dict[str, int]:
+    channels = max(op.lanes) + 1 if op.norm is not None else 0
+    return {"norm_channels": channels, "norm_epsilon": op.norm.epsilon if op.norm is not None else 0}
 
 
 def has_attention(program: Program) -> bool:
@@ -159,17 +180,15 @@ def has_attention(program: Program) -> bool:
 def _attention(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]:
     """The `op_t` fields that only an engine with attention has."""
     operand, tm = op.operand, program.engine.tm
-    names = "operand operand_plane keys last_keys last_lanes multiplier scaling_shift operand_zero head_planes"
+    names = "operand operand_plane keys last_keys multiplier scaling_shift operand_zero head_planes"
     if operand is None:
         return dict.fromkeys(names.split(), 0)
     plane = _plane(program, operand.source.tensor)
-    last = op.lanes[(groups.inputs - 1) * tm : groups.inputs * tm]
     values = (
         program.tensors[operand.source.tensor].address + operand.source.first_block * plane,
         plane,
         operand.keys,
         (operand.keys - 1) % tm + 1,
-        max(i + 1 for i, c in enumerate(last) if c >= 0),
         int(op.requant.multiplier[0]),
         int(op.requant.shift[0]),
         operand.zero_point,
@@ -227,6 +246,11 @@ def parameter_bytes(op: Op, program: Program, table_size: int) -> npt.NDArray[np
     lanes = np.array(program.tensors[op.out].lanes)
     words = np.zeros((len(lanes), 2), np.uint32)
     used = lanes >= 0
+    if op.norm is not None:
+        words[used, 0] = op.norm.offset.astype(np.int32).view(np.uint32)[lanes[used]]
+        packed = op.norm.gain.astype(np.int32).view(np.uint32) & 0xFFFFFF | np.uint32(op.norm.shift << 24)
+        words[used, 1] = packed[lanes[used]]
+        return words.astype("<u4").view(np.int8).reshape(-1)
     if op.bias is not None:
         words[used, 0] = op.bias[lanes[used]].astype(np.uint32)
     if op.requant.scheme == "native":
@@ -346,7 +370,7 @@ def _bounds(
             for i, op in zip(instructions, program.ops, strict=True)
             if op.operand is None
         ),
-        tile_pixels=max((op.tile.rows * op.tile.cols for op in attends), default=0),
+        tile_pixels=max((op.tile.rows * op.tile.cols for op in program.ops if op.operand or op.norm), default=0),
         row_sum_bits=max(((LARGEST_WEIGHT * op.operand.keys).bit_length() for op in attends if op.operand), default=0),
     )
 

@@ -8,6 +8,7 @@ import numpy.typing as npt
 from hlsgen.errors import HlsgenError
 from hlsgen.program.arithmetic import Ints, add, requantize
 from hlsgen.program.attention import Scaling, attend, scores
+from hlsgen.program.layer_norm import layer_norm
 from hlsgen.program.ops import Op, Program, Source, fold_pixels
 
 Map = npt.NDArray[np.int8]
@@ -55,6 +56,8 @@ def execute(op: Op, program: Program, value: Callable[[str], Map]) -> Map:
     """One op on the tensors that `value` returns; int8 [C, H, W]."""
     out = program.tensors[op.out]
     x = gather(op, program, value)
+    if op.norm is not None:
+        return np.moveaxis(layer_norm(np.moveaxis(x.astype(np.int64), 0, -1), op.norm), -1, 0).astype(np.int8)
     if op.operand is not None:
         return multiply(x, op, program, value)
     if op.weights is None:

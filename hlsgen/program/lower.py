@@ -5,8 +5,8 @@
    an elementwise op.
 3. An image that only a strided convolution of few channels reads is folded, pixels into channels, where that takes
    fewer passes of the MAC array (exact: the same products, rearranged).
-4. Scores and attention are convolutions whose weights are another feature map, the heads their groups; every head's
-   channels begin a block.
+4. LayerNorm reads its input twice. Scores and attention are convolutions whose weights are another feature map, the heads
+   their groups; every head's channels begin a block.
 5. A view that an op cannot address (channels cut inside a block) or that is a network output is copied by an op.
 """
 
@@ -21,7 +21,8 @@ from hlsgen.backend.layers import scheme_of
 from hlsgen.errors import HlsgenError
 from hlsgen.program.arithmetic import Requant, activation_table, addition, conv_requant
 from hlsgen.program.attention import MOST_KEYS, Scaling, attend_scaling, exponents, scores_scaling
-from hlsgen.program.groups import block_groups, head_groups
+from hlsgen.program.groups import BlockGroups, block_groups, head_groups
+from hlsgen.program.layer_norm import norm_constants
 from hlsgen.program.ops import EngineConfig, Op, Operand, Program, Tensor, Window
 from hlsgen.program.tiling import choose_tile
 from hlsgen.program.views import View, channel_slice, concatenated, padded_lanes, upsampled, whole
@@ -38,6 +39,9 @@ def lower(graph: Any, engine: EngineConfig) -> Program:
     for node in graph.get_layers():
         builder.node(node)
     return builder.finish()
+
+
+MOST_CHANNELS = 4096  # of a LayerNorm: templates/engine/norm.h's widths
 
 
 class _Builder:
@@ -86,6 +90,7 @@ class _Builder:
             "MaxPooling2D": self._max_pool,
             "Activation": self._activation,
             "Merge": self._add,
+            "HlsgenNorm": self._norm,
             "HlsgenScores": self._scores,
             "HlsgenAttend": self._attend,
             "HlsgenConcatenate": self._concatenate,
@@ -207,6 +212,25 @@ class _Builder:
             addition=sum_of,
         )
 
+    def _norm(self, node: Any) -> None:
+        x, quant = self.by_head(node.inputs[0], 1), node.get_attr("quant")[node.outputs[0]]
+        gamma, beta = (np.asarray(node.get_attr(key), np.float64) for key in ("gamma", "beta"))
+        if x.channels > MOST_CHANNELS:
+            raise HlsgenError(
+                f"LayerNorm at {node.name} has {x.channels} channels, at most {MOST_CHANNELS} are supported"
+            )
+        constants = norm_constants(gamma, beta, float(node.get_attr("epsilon")), x.quant, quant)
+        if constants.epsilon >= 1 << 31:
+            raise HlsgenError(
+                f"LayerNorm at {node.name} has an epsilon of {node.get_attr('epsilon'):g}, too large for its input"
+            )
+        name, size = node.outputs[0], (x.height, x.width)
+        unused = pass_through(self.scheme, x.quant, x.channels)
+        op = Op(
+            name, "norm", x.sources * 2, x.lanes, size, x.quant, name, Window(), 1, unused, self.no_tile, norm=constants
+        )
+        self.emit(op, x.lanes, size, quant)
+
     def _scores(self, node: Any) -> None:
         q, k = (self.by_head(name, int(node.get_attr("heads"))) for name in node.inputs)
         constants = scores_scaling(self.scheme, q.quant, k.quant, node.get_attr("quant")[node.outputs[0]])
@@ -299,15 +323,17 @@ class _Builder:
         self, op: Op, lanes: tuple[int, ...], size: tuple[int, int], quant: TensorQ, reference: str | None = None
     ) -> None:
         """Give the op its tile and its output tensor."""
-        if op.operand is not None:
+        if op.norm is not None:
+            groups = BlockGroups(1, 2 * (len(op.lanes) // self.engine.tm), len(lanes) // self.engine.tm)
+        elif op.operand is not None:
             groups = head_groups(op.kind, op.operand.heads, len(op.lanes), len(lanes), self.engine.tm)
         elif op.weights is None:
             groups = block_groups(op.lanes, lanes, 1, 1, self.engine.tm)
         else:
             per_out = len(op.weights) // op.groups
             groups = block_groups(op.lanes, lanes, op.weights.shape[1], per_out, self.engine.tm)
-        attention = op.kind if op.operand is not None else ""
-        tile = choose_tile(self.engine, op.window, size, groups, op.multiplies, op.name, attention)
+        special = op.kind if op.operand is not None or op.norm is not None else ""
+        tile = choose_tile(self.engine, op.window, size, groups, op.multiplies, op.name, special)
         self.ops.append(replace(op, tile=tile))
         self.tensor(op.out, lanes, size, quant, reference=reference or op.out)
 

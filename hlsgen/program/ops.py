@@ -13,10 +13,11 @@ import numpy.typing as npt
 
 from hlsgen.errors import HlsgenError
 from hlsgen.program.arithmetic import Addition, Requant
+from hlsgen.program.layer_norm import Norm
 from hlsgen.quantize.spec import Scheme, TensorQ
 
-Kind = Literal["convolution", "max_pool", "elementwise", "scores", "attend"]
-MOST_PIXELS = 1024  # of a tile of scores or attention: the engine holds each pixel's row
+Kind = Literal["convolution", "max_pool", "elementwise", "scores", "attend", "norm"]
+MOST_PIXELS = 1024  # of a tile of scores, attention or LayerNorm: the engine holds something for each pixel
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class Op:
     their window. operand: what scores and attention multiply by instead (docs/arithmetic-attention.md); their requant has one
     multiplier and shift for the whole tensor, and an attention the int8 [256] exponents; blocks of scores begin with one, without
     channels, that holds the rows' largest. table: int8 [2**pre bits] or None. residual: the blocks added after the table, in the
-    lanes of `out`.
+    lanes of `out`. norm: a LayerNorm's constants; its sources are its input, twice: first its sums are taken.
     """
 
     name: str
@@ -184,6 +185,7 @@ class Op:
     addition: Addition | None = None
     operand: Operand | None = None
     exponents: npt.NDArray[np.int8] | None = None
+    norm: Norm | None = None
 
     @property
     def multiplies(self) -> bool:

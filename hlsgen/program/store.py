@@ -11,6 +11,7 @@ import numpy as np
 
 from hlsgen.errors import HlsgenError
 from hlsgen.program.arithmetic import Addition, Requant
+from hlsgen.program.layer_norm import Norm
 from hlsgen.program.ops import EngineConfig, Op, Operand, Program, Source, Tensor, Tile, Window
 from hlsgen.quantize.spec import TensorQ
 
@@ -23,12 +24,16 @@ def save(program: Program, folder: Path) -> None:
     arrays: dict[str, Any] = {}
     ops = []
     for i, op in enumerate(program.ops):
-        row = {f.name: getattr(op, f.name) for f in fields(op) if f.name not in (*ARRAYS, "requant")}
+        row = {f.name: getattr(op, f.name) for f in fields(op) if f.name not in (*ARRAYS, "requant", "norm")}
         for name in ("in_quant", "window", "tile", "residual", "addition", "operand"):
             row[name] = asdict(row[name]) if row[name] is not None else None
         row["sources"] = [asdict(s) for s in op.sources]
         row["requant"] = {"scheme": op.requant.scheme, "out": asdict(op.requant.out)}
         arrays[f"{i}.multiplier"], arrays[f"{i}.shift"] = op.requant.multiplier, op.requant.shift
+        row["norm"] = None
+        if op.norm is not None:
+            row["norm"] = {"out": asdict(op.norm.out), "epsilon": op.norm.epsilon, "shift": op.norm.shift}
+            arrays[f"{i}.gain"], arrays[f"{i}.offset"] = op.norm.gain, op.norm.offset
         for name in ARRAYS:
             if getattr(op, name) is not None:
                 arrays[f"{i}.{name}"] = getattr(op, name)
@@ -77,6 +82,7 @@ def _op(row: dict[str, Any], arrays: dict[str, Any], i: int) -> Op:
             "tile": Tile(**row["tile"]),
             "residual": Source(**row["residual"]) if row["residual"] else None,
             "operand": _operand(row["operand"]) if row["operand"] else None,
+            "norm": _norm(row["norm"], arrays[f"{i}.gain"], arrays[f"{i}.offset"]) if row["norm"] else None,
             "addition": Addition(**addition | {"out": TensorQ(**addition["out"])}) if addition else None,
             "requant": Requant(
                 requant["scheme"], TensorQ(**requant["out"]), arrays[f"{i}.multiplier"], arrays[f"{i}.shift"]
@@ -87,3 +93,7 @@ def _op(row: dict[str, Any], arrays: dict[str, Any], i: int) -> Op:
 
 def _operand(row: dict[str, Any]) -> Operand:
     return Operand(**row | {"source": Source(**row["source"]), "lanes": tuple(row["lanes"])})
+
+
+def _norm(row: dict[str, Any], gain: Any, offset: Any) -> Norm:
+    return Norm(TensorQ(**row["out"]), int(row["epsilon"]), gain, offset, int(row["shift"]))

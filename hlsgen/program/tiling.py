@@ -27,7 +27,7 @@ def choose_tile(
     groups: BlockGroups,
     convolves: bool,
     where: str,
-    attention: str = "",
+    special: str = "",
 ) -> Tile:
     """A good tile before the part is known; size: the output's height and width.
 
@@ -38,7 +38,7 @@ def choose_tile(
     size_in = ((size[0] - 1) * sh + kh, (size[1] - 1) * sw + kw)
     blocks = groups.count * groups.inputs
     channels = groups.count * groups.outputs * engine.tm
-    shape = OpShape(window, size_in, size, groups, convolves, ((blocks, 0),), engine.tm, channels, attention=attention)
+    shape = OpShape(window, size_in, size, groups, convolves, ((blocks, 0),), engine.tm, channels, special=special)
     return best_tile(engine, shape, Link(), stream_depths(engine), where)[0]
 
 
@@ -69,8 +69,8 @@ def candidates(engine: EngineConfig, shape: OpShape) -> tuple[Ints, Ints, Ints]:
     only the tallest few are listed.
     """
     return _candidates(
-        min(engine.patch_depth, MOST_PIXELS) if shape.attention else engine.patch_depth,
-        engine.acc_depth,
+        min(engine.patch_depth, MOST_PIXELS) if shape.special else engine.patch_depth,
+        engine.acc_depth if shape.special != "norm" else 0,
         engine.tp,
         shape.window,
         shape.size_out,
@@ -91,7 +91,9 @@ def _candidates(
 ) -> tuple[Ints, Ints, Ints]:
     (kh, kw), (sh, sw) = window.kernel, window.stride
     outputs = groups.outputs if convolves else 1
-    if groups.count == 1:
+    if not acc_depth:  # LayerNorm: all blocks of a pixel, whose sums are not kept
+        counts, acc_depth = [groups.outputs], patch_depth * groups.outputs
+    elif groups.count == 1:
         counts = sorted({-(-outputs // parts) for parts in range(1, outputs + 1)})
     else:
         counts = [b for b in range(1, outputs + 1) if outputs % b == 0]

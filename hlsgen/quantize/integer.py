@@ -15,8 +15,10 @@ from torch.nn import functional as F
 from hlsgen.errors import HlsgenError
 from hlsgen.models.attention import attend, attention_scores, tokens
 from hlsgen.models.network import activation_kind
+from hlsgen.models.norm import ChannelNorm
 from hlsgen.program.arithmetic import activation_table, addition, conv_requant
 from hlsgen.program.attention import Scaling, attend_scaling, exponents, scores_scaling
+from hlsgen.program.layer_norm import layer_norm, norm_constants
 from hlsgen.quantize.spec import QuantSpec, TensorQ
 from hlsgen.quantize.structure import is_tensor, module_of, placeholder
 
@@ -89,6 +91,18 @@ class Add:
         total = a.double() * k.a_multiplier + b.double() * k.b_multiplier + k.offset
         y = total.mul_(2.0**-k.shift).round_().add_(k.out.zero_point)
         return y.clamp_(k.out.low, k.out.high).float()
+
+
+class Norm:
+    """LayerNorm over the channels."""
+
+    def __init__(self, module: ChannelNorm, x: TensorQ, out: TensorQ) -> None:
+        gamma, beta = (p.detach().double().numpy() for p in (module.weight, module.bias))
+        self.constants = norm_constants(gamma, beta, module.eps, x, out)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        y = layer_norm(x.long().movedim(1, -1).numpy(), self.constants)
+        return torch.from_numpy(y).movedim(-1, 1).float()
 
 
 class Scores:
@@ -185,6 +199,8 @@ def operation(network: fx.GraphModule, node: fx.Node, spec: QuantSpec) -> Operat
     out = spec.tensors[node.name]
     if isinstance(module, nn.Conv2d):
         return Convolution(node.name, module, spec, inputs[0], out)
+    if isinstance(module, ChannelNorm):
+        return Norm(module, inputs[0], out)
     if module is not None:
         activation = activation_kind(module)
         return Table(*activation, spec, inputs[0], out) if activation is not None else module

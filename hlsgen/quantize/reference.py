@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from hlsgen.errors import HlsgenError
 from hlsgen.models.attention import attention_scores
 from hlsgen.models.network import ATTENTION, check
+from hlsgen.models.norm import ChannelNorm
 from hlsgen.quantize.calibrate import Floats, Histogram, Progress, Statistics, calibrate
 from hlsgen.quantize.integer import IntegerMachine
 from hlsgen.quantize.native import Native, fused_relus, native_spec
@@ -168,6 +169,11 @@ def _batch(image: Image) -> Tensor:
 
 def _check_attention(network: fx.GraphModule, scheme: Scheme) -> None:
     found = [node for node in network.graph.nodes if node.target in ATTENTION]
+    norms = [node for node in network.graph.nodes if isinstance(module_of(network, node), ChannelNorm)]
+    if norms and scheme == "native":
+        raise HlsgenError(
+            f"scheme native cannot run the LayerNorm at {norms[0].name}; use --scheme fixed or --scheme affine"
+        )
     if found and scheme == "native":
         raise HlsgenError(
             f"scheme native cannot run the attention at {found[-1].name}: PyTorch has no INT8 kernels for products of "

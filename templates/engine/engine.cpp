@@ -27,6 +27,10 @@ static void run_op(int index, const beat_t *feature_maps, const beat_t *residual
 #pragma HLS STREAM variable=row_sums depth=TILE_PIXELS
 #pragma HLS STREAM variable=operand depth=WEIGHT_DEPTH
 #endif
+#ifdef NORM
+    hls::stream<moments_t> moments("moments");
+#pragma HLS STREAM variable=moments depth=TILE_PIXELS
+#endif
 #pragma HLS STREAM variable=input depth=IN_DEPTH
 #pragma HLS STREAM variable=weights depth=WEIGHT_DEPTH
 #pragma HLS STREAM variable=channels depth=PARAMETER_DEPTH
@@ -35,15 +39,9 @@ static void run_op(int index, const beat_t *feature_maps, const beat_t *residual
 #pragma HLS STREAM variable=output depth=OUT_DEPTH
     load_input(index, feature_maps, input);
     load_weights(index, parameters, channels, weights);
-#ifdef ATTENTION
-    load_residual(index, residuals, operand, residual);
-    mac(index, input, weights, operand, row_sums, sums);
-    epilogue(index, channels, sums, row_sums, residual, output);
-#else
-    load_residual(index, residuals, residual);
-    mac(index, input, weights, sums);
-    epilogue(index, channels, sums, residual, output);
-#endif
+    load_residual(index, residuals, OPERAND_STREAM residual);
+    mac(index, input, weights, OPERAND_STREAM ROW_SUMS_STREAM MOMENTS_STREAM sums);
+    epilogue(index, channels, sums, ROW_SUMS_STREAM MOMENTS_STREAM residual, output);
     store_output(index, output, results);
 }
 

@@ -7,6 +7,9 @@
 #ifdef ATTENTION
 #include "attention.h"
 #endif
+#ifdef NORM
+#include "norm.h"
+#endif
 
 // x / 2^shift, ties to even (AP_RND_CONV).
 inline scaled_t round_shift_even(scaled_t x, int shift) {
@@ -64,6 +67,9 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
 #ifdef ATTENTION
                      hls::stream<row_sum_t> &row_sums,
 #endif
+#ifdef NORM
+                     hls::stream<moments_t> &moments,
+#endif
                      hls::stream<beat_t> &residual, hls::stream<beat_t> &out) {
 #pragma HLS INLINE off
     const op_t op = PROGRAM[index];
@@ -88,6 +94,10 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
     scaling.bias = 0;
     scaling.multiplier = op.multiplier;
     scaling.shift = op.scaling_shift;
+#endif
+
+#ifdef NORM
+    static norm_t norms[TILE_PIXELS];  // what normalizes each pixel
 #endif
 
     const int table_beats = op.table ? TABLE_BEATS : 0;
@@ -149,16 +159,26 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
             rows[i] = row_constants(row_sums.read(), op);
         }
 #endif
+#ifdef NORM
+        const int normed = op.kind == OP_NORM ? pixels : 0;
+        for (int i = 0; i < normed; i++) {
+#pragma HLS PIPELINE II=1
+#pragma HLS LOOP_TRIPCOUNT min=0 max=TILE_PIXELS
+            norms[i] = norm_constants(moments.read(), op);
+        }
+#endif
         for (int b = 0; b < blocks; b++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
 #ifdef ATTENTION
             const int block = attends ? 0 : w.block + b;
             const bool row_begins = w.group == 0 && b == 0;
             const int keys = head_ends && b == blocks - 1 ? op.last_keys : TM;
-            int row = 0;           // pixel of the tile
             data_t most = -128;
 #else
             const int block = w.block + b;
+#endif
+#if defined(ATTENTION) || defined(NORM)
+            int row = 0;  // pixel of the tile
 #endif
             sums_t sums;
             beat_t made, other;
@@ -185,6 +205,9 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
                     const pre_t pre = requantize(sum, c, op.pre_low, op.pre_high, op.zero_point);
                     const int entry = int(pre) - op.pre_low;
                     data_t y = op.table ? table[l / 2][entry / BEAT][entry % BEAT] : data_t(pre);
+#ifdef NORM
+                    if (op.kind == OP_NORM) y = normalize(data_t(int(sums.v[pixel][lane + l])), norms[row], c, op);
+#endif
                     if (op.residual >= 0) y = add_residual(y, other.v[(lane + l) % BEAT], op);
                     made.v[(lane + l) % BEAT] = int(y);
 #ifdef ATTENTION
@@ -197,6 +220,8 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
                     lane = 0;
 #ifdef ATTENTION
                     if (op.kind == OP_SCORES) largest[row] = most;
+#endif
+#if defined(ATTENTION) || defined(NORM)
                     row++;
 #endif
                     pixel++;

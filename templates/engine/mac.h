@@ -12,19 +12,38 @@
 #ifdef ATTENTION
 #include "attention.h"
 #endif
+#ifdef NORM
+#include "norm.h"
+#endif
 
 inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights,
 #ifdef ATTENTION
                 hls::stream<beat_t> &operand, hls::stream<row_sum_t> &row_sums,
 #endif
+#ifdef NORM
+                hls::stream<moments_t> &moments,
+#endif
                 hls::stream<sums_t> &out) {
 #pragma HLS INLINE off
     const op_t op = PROGRAM[index];
+#ifdef NORM
+    // LayerNorm: the input's blocks twice; the first time only their sums are taken, the second time they pass.
+    const bool norms = op.kind == OP_NORM;
+    const bool convolves = op.kind != OP_MAXIMUM && !norms;
+    const int passes_from = norms ? op.in_blocks / 2 : 0;
+    static moments_t taken[TILE_PIXELS];
+#pragma HLS DEPENDENCE variable=taken inter false
+    moments_t sums_taken = {0, 0};
+#else
     const bool convolves = op.kind != OP_MAXIMUM;
+    const bool norms = false;
+    const int passes_from = 0;
+#endif
 #ifdef ATTENTION
     // Attention: the first block of each head is for the fill only; the weights that it becomes come by a table.
-    const int skipped = op.kind == OP_ATTEND ? 1 : 0;
-    static data_t exponents[BEAT][EXPONENT_BEATS][BEAT];
+    const int skipped = op.kind == OP_ATTEND ? 1 : passes_from;
+    const int COPIES = (BEAT + 1) / 2;  // two elements of a beat read a copy of the table
+    static data_t exponents[COPIES][EXPONENT_BEATS][BEAT];
     static data_t largest[TILE_PIXELS];
     static row_sum_t row_sum[TILE_PIXELS];
 #pragma HLS ARRAY_PARTITION variable=exponents dim=1 complete
@@ -37,16 +56,16 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=0 max=EXPONENT_BEATS
         const beat_t b = weights.read();
-        for (int l = 0; l < BEAT; l++) {
+        for (int copy = 0; copy < COPIES; copy++) {
 #pragma HLS UNROLL
             for (int j = 0; j < BEAT; j++) {
 #pragma HLS UNROLL
-                exponents[l][i][j] = b.v[j];
+                exponents[copy][i][j] = b.v[j];
             }
         }
     }
 #else
-    const int skipped = 0;
+    const int skipped = passes_from;
 #endif
 
     // Double-buffered patches, one copy a pixel of the array so that each copy is read once a cycle.
@@ -94,8 +113,8 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
         const int patch_cols = times(cols - 1, op.stride_w) + op.kernel_w;
         const int groups = (times(rows, cols) + TP - 1) / TP;
         const int pass_length = most(groups, PASS_MIN);
-        const int halves = compute_block == op.in_blocks - 1 ? op.halves : HALVES;
-        const int blocks = tile_blocks(computed, op);
+        const int halves = norms || compute_block == op.in_blocks - 1 ? op.halves : HALVES;
+        const int blocks = norms ? 1 : tile_blocks(computed, op);
         const int compute_length = s > 0 && compute_block >= skipped ? times(pass_length, times(times(blocks, halves), op.taps)) : 0;
         int at = 0, half = 0, tap_y = 0, tap_x = 0, tap = 0, block_slot = 0;
 
@@ -153,9 +172,9 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
                 }
                 if (at < groups) {
                     const int slot = block_slot + at;
-                    const bool first = compute_block == skipped && half == 0 && tap_y == 0 && tap_x == 0;
-                    const bool last = compute_block == op.in_blocks - 1 && half == halves - 1 &&
-                                      tap_y == op.kernel_h - 1 && tap_x == op.kernel_w - 1;
+                    const bool first = norms || (compute_block == skipped && half == 0 && tap_y == 0 && tap_x == 0);
+                    const bool last = norms || (compute_block == op.in_blocks - 1 && half == halves - 1 &&
+                                                tap_y == op.kernel_h - 1 && tap_x == op.kernel_w - 1);
                     sums_t total;
                     data_t pixels[TP][TM], lanes[TP][TN];
 #pragma HLS ARRAY_PARTITION variable=total.v dim=0 complete
@@ -275,13 +294,32 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
 #pragma HLS UNROLL
                         const int below = (int(most) - int(held[fill_beat].v[j])) & 255;
                         const bool there = fill_beat * BEAT + j < keys;
-                        const data_t weight = there ? exponents[j][below / BEAT][below % BEAT] : data_t(0);
+                        const data_t weight = there ? exponents[j / 2][below / BEAT][below % BEAT] : data_t(0);
                         word[fill_beat * BEAT + j] = weight;
                         total_weight += row_sum_t(int(weight));
                     }
                     if (fill_beat == BLOCK_BEATS - 1) {
                         row_sum[fill_at] = total_weight;
                         if (fill_block == op.in_blocks - 1) row_sums.write(total_weight);
+                    }
+                }
+#endif
+#ifdef NORM
+                if (norms && fill_block < passes_from) {
+                    const int used = fill_block == passes_from - 1 ? op.last_lanes : TM;
+                    if (fill_beat == 0) {
+                        sums_taken.sum = fill_block == 0 ? norm_sum_t(0) : taken[fill_at].sum;
+                        sums_taken.squares = fill_block == 0 ? norm_squares_t(0) : taken[fill_at].squares;
+                    }
+                    for (int j = 0; j < BEAT; j++) {
+#pragma HLS UNROLL
+                        const int x = fill_beat * BEAT + j < used ? int(word[fill_beat * BEAT + j]) : 0;
+                        sums_taken.sum += x;
+                        sums_taken.squares += x * x;
+                    }
+                    if (fill_beat == BLOCK_BEATS - 1) {
+                        taken[fill_at] = sums_taken;
+                        if (fill_block == passes_from - 1) moments.write(sums_taken);
                     }
                 }
 #endif

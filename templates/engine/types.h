@@ -50,6 +50,20 @@ struct block_t {
     signed char v[TM];
 };
 
+// Streams that only some networks need, as the arguments of the processes that they join.
+#ifdef ATTENTION
+#define OPERAND_STREAM operand,
+#define ROW_SUMS_STREAM row_sums,
+#else
+#define OPERAND_STREAM
+#define ROW_SUMS_STREAM
+#endif
+#ifdef NORM
+#define MOMENTS_STREAM moments,
+#else
+#define MOMENTS_STREAM
+#endif
+
 // Beats a block takes on a port, beats a pass of weights takes, halves of TN channels in a block.
 const int BLOCK_BEATS = TM / BEAT;
 const int WEIGHT_BEATS = TN * TM / BEAT;
@@ -70,6 +84,9 @@ enum op_kind {
 #ifdef ATTENTION
     OP_SCORES = 2,
     OP_ATTEND = 3,
+#endif
+#ifdef NORM
+    OP_NORM = 4,
 #endif
 };
 
@@ -106,10 +123,15 @@ struct op_t {
     int residual;                   // first beat of the residual operand, or -1
     int a_multiplier, b_multiplier, add_offset, add_shift, add_zero_point;
     int out;                        // first beat of the output
+#if defined(ATTENTION) || defined(NORM)
+    int last_lanes;                 // lanes in use of the last input block: of a head's channels, or of all
+#endif
+#ifdef NORM
+    int norm_channels, norm_epsilon;
+#endif
 #ifdef ATTENTION
     int operand, operand_plane;     // keys or values: first beat, beats from one channel block to the next
     int keys, last_keys;            // of a head; of them in the last block
-    int last_lanes;                 // channels of a head in its last block (scores)
     int multiplier, scaling_shift;  // scores: of every sum; attention: the values' scale over the output's
     int operand_zero;               // the values' zero point
     int head_planes;                // scores: beats from one head's blocks to the next's

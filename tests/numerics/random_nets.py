@@ -27,7 +27,10 @@ class RandomNet:
         self.layers.image("image", (channels, *size), self.q)
         self.live = [self.conv("image", act=True)]
         for i in range(steps):
-            self.live.append(self.attention() if attention and i % 3 == 1 else self.step())
+            if attention and i % 3 == 1:
+                self.live += [self.norm(), self.attention()]
+            else:
+                self.live.append(self.step())
         self.layers.outputs += list(dict.fromkeys([self.live[-1], self.live[int(r.integers(len(self.live)))]]))
 
     def name(self, kind: str) -> str:
@@ -111,6 +114,14 @@ class RandomNet:
         self.layers.scores(scores, q, k, TensorQ(scale, zero_point), heads)
         self.layers.attend(made, scores, v, self.q, heads)
         return made
+
+    def norm(self) -> str:
+        """LayerNorm of any map."""
+        r, x = self.random, self.pick()
+        name, c = self.name("norm"), self.layers.shapes[x][0]
+        gamma = r.normal(0, self.q.scale * 40, c) * r.choice([0.02, 1.0], c)
+        self.layers.norm(name, x, self.q, gamma, r.normal(0, self.q.scale * 30, c), float(r.choice([1e-6, 0.1])))
+        return name
 
     def pooled(self, x: str) -> str:
         """x as one pixel a window of 8 x 8 or less."""

@@ -7,7 +7,7 @@
 4. Concatenation, split, maximum pooling and upsampling move integers: their outputs have their inputs' quantization.
 5. Weights are int8 [KH, KW, I/groups, O], biases int32 [O], weight scales positive float64 [O].
 6. Queries and keys have zero points of 0; an attention reads HlsgenScores of as many heads, which nothing else reads;
-   there is no attention in `native`.
+   there is no attention and no LayerNorm in `native`.
 """
 
 from typing import Any
@@ -61,6 +61,8 @@ class CheckShapes(ModelOptimizerPass):  # type: ignore[misc]
             )
         if kind == "HlsgenScores" and any(q.zero_point for q in inputs):
             raise HlsgenError(f"layer {node.name}: queries and keys expect zero points of 0, got {inputs}")
+        if kind == "HlsgenNorm" and scheme == "native":
+            raise HlsgenError(f"layer {node.name}: scheme native cannot run LayerNorm; use fixed or affine")
         if kind == "HlsgenAttend":
             scores = producer(node.model, node.inputs[0])
             alone = uses(node.model, node.inputs[0]) == 1 and scores.get_attr("heads") == node.get_attr("heads")

@@ -1,7 +1,8 @@
 """Pass `supported`: every layer is one that the engine computes.
 
 1. Layer classes: Input, Conv2D, activation of a known kind, maximum pooling, addition, concatenation and
-   split along the channels, nearest upsampling by whole factors, attention. Any other raises HlsgenError with its name and class.
+   split along the channels, nearest upsampling by
+   whole factors, LayerNorm, attention. Any other raises HlsgenError with its name and class.
 2. Every output tensor has a quantization.
 3. There is one input; every output of the network is a tensor of some layer.
 """
@@ -17,7 +18,7 @@ ACTIVATIONS = ("silu", "sigmoid", "relu", "leaky_relu", "hardswish", "gelu", "id
 SUPPORTED = (
     "Input, Conv2D, DepthwiseConv2D, Dense, BatchNormalization after them, "
     f"Activation ({', '.join(ACTIVATIONS)}), MaxPooling2D, Merge (add), Concatenate, Split, UpSampling2D (nearest), "
-    "HlsgenScores, HlsgenAttend"
+    "HlsgenNorm, HlsgenScores, HlsgenAttend"
 )
 
 
