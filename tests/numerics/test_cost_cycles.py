@@ -76,20 +76,23 @@ def test_a_random_op_agrees(data: st.DataObject) -> None:
 
 @st.composite
 def attention_shapes(draw: st.DrawFn, engine: EngineConfig) -> OpShape:
-    kind = draw(st.sampled_from(["scores", "attend"]))
+    kind = draw(st.sampled_from(["scores", "attend", "norm"]))
     size = (draw(st.integers(2, 32)), draw(st.integers(2, 32)))
     heads, channels, keys = draw(st.integers(1, 4)), draw(st.integers(1, 5)), draw(st.integers(1, 40))
-    inputs, outputs = (channels, keys) if kind == "scores" else (keys + 1, channels)
+    if kind == "norm":
+        heads, inputs, outputs = 1, 2 * channels, channels
+    else:
+        inputs, outputs = (channels, keys) if kind == "scores" else (keys + 1, channels)
     return OpShape(
         Window(),
         size,
         size,
         BlockGroups(heads, inputs, outputs),
-        True,
+        kind != "norm",
         ((heads * inputs, 0),),
-        draw(st.integers(1, engine.tm)),
+        draw(st.integers(1, engine.tm)) if kind != "norm" else engine.tm,
         heads * outputs * engine.tm,
-        attention=kind,
+        special=kind,
     )
 
 
