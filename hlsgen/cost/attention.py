@@ -33,7 +33,7 @@ def memories(engine: EngineConfig, row_sum: int) -> list[tuple[int, int, int]]:
     block_beats = engine.tm // engine.beat
     return [
         (engine.tm * block_beats, 8, engine.beat),  # a block being turned
-        (EXPONENTS, 8, engine.beat),
+        (EXPONENTS // engine.beat, 8 * engine.beat, (engine.beat + 1) // 2),
         (MOST_PIXELS, 8, 2),  # the rows' largest, in the MAC process and in the epilogue
         (MOST_PIXELS, row_sum, 2),  # the rows' sums, and their stream
         (MOST_PIXELS, row_sum + 8 + QUOTIENT + 6, 1),  # what divides each row: bias, multiplier, shift

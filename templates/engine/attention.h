@@ -10,47 +10,43 @@
 #include "program.h"
 #include "walk.h"
 
-const int EXPONENT_BEATS = 256 / BEAT;
+// A block of TM keys by TM channels is turned in BEAT banks. Element (key, channel) lies in bank (key + channel) % BEAT, so
+// that both BEAT channels of a key and BEAT keys of a channel are in different banks.
+const int BANK_DEPTH = TM * BLOCK_BEATS;
 
-// A block of TM keys by TM channels, turned. Element (key, channel) lies in bank (key + channel) % BEAT, so that both
-// BEAT channels of a key and BEAT keys of a channel are in different banks.
-struct turner_t {
-    data_t bank[BEAT][TM * BLOCK_BEATS];
-
-    // BEAT channels of a key, from channel group * BEAT on.
-    void put(int key, int group, const beat_t &b) {
+// BEAT channels of a key, from channel group * BEAT on.
+inline void turn_put(data_t bank[BEAT][BANK_DEPTH], int key, int group, const beat_t &b) {
 #pragma HLS INLINE
-        for (int i = 0; i < BEAT; i++) {
+    for (int i = 0; i < BEAT; i++) {
 #pragma HLS UNROLL
-            bank[i][key * BLOCK_BEATS + group] = b.v[(i + TM - key) % BEAT];
-        }
+        bank[i][key * BLOCK_BEATS + group] = b.v[(i + TM - key) % BEAT];
     }
+}
 
-    // BEAT keys of a channel, from key group * BEAT on; those from `keys` on read as 0.
-    beat_t get(int channel, int group, int keys) const {
+// BEAT keys of a channel, from key group * BEAT on; those from `keys` on read as 0.
+inline beat_t turn_get(data_t bank[BEAT][BANK_DEPTH], int channel, int group, int keys) {
 #pragma HLS INLINE
-        data_t found[BEAT];
+    data_t found[BEAT];
 #pragma HLS ARRAY_PARTITION variable=found complete
-        for (int i = 0; i < BEAT; i++) {
+    for (int i = 0; i < BEAT; i++) {
 #pragma HLS UNROLL
-            const int key = group * BEAT + (i + TM - channel) % BEAT;
-            found[i] = bank[i][key * BLOCK_BEATS + channel / BEAT];
-        }
-        beat_t b;
-        for (int i = 0; i < BEAT; i++) {
-#pragma HLS UNROLL
-            b.v[i] = group * BEAT + i < keys ? int(found[(i + channel) % BEAT]) : 0;
-        }
-        return b;
+        const int key = group * BEAT + (i + TM - channel) % BEAT;
+        found[i] = bank[i][key * BLOCK_BEATS + channel / BEAT];
     }
-};
+    beat_t b;
+    for (int i = 0; i < BEAT; i++) {
+#pragma HLS UNROLL
+        b.v[i] = group * BEAT + i < keys ? int(found[(i + channel) % BEAT]) : 0;
+    }
+    return b;
+}
 
 // The second feature map in the order in which the MAC array takes weights: for every tile and input block, block by
 // block [half][TN][TM]. Of keys, TN runs over channels and TM over keys; of values, the other way round, as they lie.
 inline void load_operand(const op_t &op, const beat_t *memory, hls::stream<beat_t> &out) {
 #pragma HLS INLINE off
-    static turner_t turner;
-#pragma HLS ARRAY_PARTITION variable=turner.bank dim=1 complete
+    static data_t bank[BEAT][BANK_DEPTH];
+#pragma HLS ARRAY_PARTITION variable=bank dim=1 complete
     const bool scores = op.kind == OP_SCORES;
     walk_t w = walk_begin(op);
     for (int t = 0; t < op.tiles; t++) {
@@ -69,26 +65,26 @@ inline void load_operand(const op_t &op, const beat_t *memory, hls::stream<beat_
                 if (scores) {
                     for (int i = 0; i < keys * BLOCK_BEATS; i++) {
 #pragma HLS PIPELINE II=1
-#pragma HLS LOOP_TRIPCOUNT min=1 max=TM * BLOCK_BEATS
-                        turner.put(i / BLOCK_BEATS, i % BLOCK_BEATS, memory[at + i]);
+#pragma HLS LOOP_TRIPCOUNT min=1 max=TURN_BEATS
+                        turn_put(bank, i / BLOCK_BEATS, i % BLOCK_BEATS, memory[at + i]);
                     }
                     const int used = c == op.in_blocks - 1 ? op.last_lanes : TM;
                     for (int i = 0; i < rows * BLOCK_BEATS; i++) {
 #pragma HLS PIPELINE II=1
-#pragma HLS LOOP_TRIPCOUNT min=1 max=TM * BLOCK_BEATS
+#pragma HLS LOOP_TRIPCOUNT min=1 max=TURN_BEATS
                         const int channel = i / BLOCK_BEATS;
-                        out.write(turner.get(channel, i % BLOCK_BEATS, channel < used ? keys : 0));
+                        out.write(turn_get(bank, channel, i % BLOCK_BEATS, channel < used ? keys : 0));
                     }
                 } else {
                     const int there = least(rows, keys) * BLOCK_BEATS;
                     for (int i = 0; i < there; i++) {
 #pragma HLS PIPELINE II=1
-#pragma HLS LOOP_TRIPCOUNT min=1 max=TM * BLOCK_BEATS
+#pragma HLS LOOP_TRIPCOUNT min=1 max=TURN_BEATS
                         out.write(memory[at + i]);
                     }
                     for (int i = there; i < rows * BLOCK_BEATS; i++) {
 #pragma HLS PIPELINE II=1
-#pragma HLS LOOP_TRIPCOUNT min=0 max=TM * BLOCK_BEATS
+#pragma HLS LOOP_TRIPCOUNT min=0 max=TURN_BEATS
                         beat_t none;
                         for (int j = 0; j < BEAT; j++) {
 #pragma HLS UNROLL

@@ -234,7 +234,7 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
         const int told = op.kind == OP_SCORES && head_ends ? pixels * BLOCK_BEATS : 0;
         for (int i = 0; i < told; i++) {
 #pragma HLS PIPELINE II=1
-#pragma HLS LOOP_TRIPCOUNT min=0 max=TILE_PIXELS * BLOCK_BEATS
+#pragma HLS LOOP_TRIPCOUNT min=0 max=TILE_BEATS
             const data_t most = largest[i / BLOCK_BEATS];
             beat_t b;
             for (int j = 0; j < BEAT; j++) {

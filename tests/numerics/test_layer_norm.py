@@ -79,7 +79,10 @@ def test_torch_and_numpy_are_the_specification(data: st.DataObject) -> None:
     exact = module(torch.from_numpy(x * sx).float()[None])[0].numpy() / sy + out.zero_point
     held = np.clip(exact, -128, 127)
     largest = np.abs(gamma).max() / sy  # steps of the output for one standard deviation
-    assert np.abs(got - held).max() <= 0.5 + largest * (2.0**-11 + np.sqrt(c) * 2.0**-15) + 0.01 * np.abs(held).max() + 0.02
+    assert (
+        np.abs(got - held).max()
+        <= 0.5 + largest * (2.0**-11 + np.sqrt(c) * 2.0**-15) + 0.01 * np.abs(held).max() + 0.02
+    )
 
 
 def test_the_module_is_torchs() -> None:
