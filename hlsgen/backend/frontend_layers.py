@@ -9,8 +9,8 @@ from torch import fx, nn
 from hlsgen.backend.layer_list import LayerList, Pair
 from hlsgen.backend.layers import Pads, Shape
 from hlsgen.errors import HlsgenError
-from hlsgen.frontend.onnx_write import heads_of
-from hlsgen.models.attention import attention_scores
+from hlsgen.frontend.onnx_write import heads_of, window_of
+from hlsgen.models.attention import attention_scores, cropped, grown
 from hlsgen.models.network import ATTENTION, activation_kind, check
 from hlsgen.models.norm import ChannelNorm
 from hlsgen.quantize.spec import ConvQ, QuantSpec, TensorQ
@@ -64,7 +64,14 @@ class _Writer:
             layers.concat(node.name, [self.name(x) for x in xs], self.q(node))
         elif node.target in ATTENTION:
             write = layers.scores if node.target is attention_scores else layers.attend
-            write(node.name, self.name(node.args[0]), self.name(node.args[1]), self.q(node), heads_of(node))
+            x, y = (self.name(n) for n in node.args[:2])
+            write(node.name, x, y, self.q(node), heads_of(node), window_of(node))
+        elif node.target in (grown, cropped):
+            source, height, width = self.name(node.args[0]), int(str(node.args[1])), int(str(node.args[2]))
+            if node.target is grown:
+                layers.grow(node.name, source, self.q(node), height, width)
+            else:
+                layers.crop(node.name, source, self.q(node), (height, width))
         elif node.target is torch.split:
             self._split(node)
         elif node.target is not operator.getitem:  # written with its split

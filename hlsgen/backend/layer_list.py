@@ -135,17 +135,42 @@ class LayerList:
         given = {"gamma": gamma.astype(np.float64), "beta": beta.astype(np.float64), "epsilon": float(epsilon)}
         self._append("HlsgenNorm", name, [x], {name: (self.shapes[x], q)}, **given)
 
-    def scores(self, name: str, q: str, k: str, quant: TensorQ, heads: int) -> None:
+    def scores(self, name: str, q: str, k: str, quant: TensorQ, heads: int, window: Pair = (0, 0)) -> None:
         (c, h, w), (c2, h2, w2) = self.shapes[q], self.shapes[k]
         if c != c2 or c % heads:
             raise HlsgenError(f"layer {name}: queries {(c, h, w)} and keys {(c2, h2, w2)} do not fit {heads} heads")
-        self._append("HlsgenScores", name, [q, k], {name: ((heads * h2 * w2, h, w), quant)}, heads=heads)
+        keys = self._keys(name, (h, w), (h2, w2), window)
+        outputs = {name: ((heads * keys, h, w), quant)}
+        self._append("HlsgenScores", name, [q, k], outputs, heads=heads, window=list(window))
 
-    def attend(self, name: str, scores: str, v: str, quant: TensorQ, heads: int) -> None:
+    def attend(self, name: str, scores: str, v: str, quant: TensorQ, heads: int, window: Pair = (0, 0)) -> None:
         (c, h, w), (c2, h2, w2) = self.shapes[scores], self.shapes[v]
-        if c != heads * h2 * w2 or c2 % heads:
+        if c != heads * self._keys(name, (h, w), (h2, w2), window) or c2 % heads:
             raise HlsgenError(f"layer {name}: scores {(c, h, w)} and values {(c2, h2, w2)} do not fit {heads} heads")
-        self._append("HlsgenAttend", name, [scores, v], {name: ((c2, h, w), quant)}, heads=heads)
+        outputs = {name: ((c2, h, w), quant)}
+        self._append("HlsgenAttend", name, [scores, v], outputs, heads=heads, window=list(window))
+
+    @staticmethod
+    def _keys(name: str, queries: Pair, keys: Pair, window: Pair) -> int:
+        """Keys that a query meets."""
+        if window == (0, 0):
+            return keys[0] * keys[1]
+        if queries != keys or keys[0] % window[0] or keys[1] % window[1]:
+            raise HlsgenError(
+                f"layer {name}: maps of {queries} and {keys} pixels do not fall into windows of {window}; pad them"
+            )
+        return window[0] * window[1]
+
+    def grow(self, name: str, x: str, q: TensorQ, bottom: int, right: int) -> None:
+        c, h, w = self.shapes[x]
+        outputs = {name: ((c, h + bottom, w + right), q)}
+        self._append("HlsgenGrow", name, [x], outputs, pad_bottom=bottom, pad_right=right)
+
+    def crop(self, name: str, x: str, q: TensorQ, size: Pair) -> None:
+        c, h, w = self.shapes[x]
+        if size[0] > h or size[1] > w:
+            raise HlsgenError(f"layer {name}: {size} pixels cannot be cut out of {(h, w)}")
+        self._append("HlsgenCrop", name, [x], {name: ((c, *size), q)}, out_height=size[0], out_width=size[1])
 
     def upsample(self, name: str, x: str, q: TensorQ, factor: Pair) -> None:
         c, h, w = self.shapes[x]

@@ -16,7 +16,8 @@ Conv2D: `weight_data` int8 [KH, KW, I/groups, O] (hls4ml's layout) and `bias_dat
 Activation: `activation` is a kind of `hlsgen.program.arithmetic.activation_table`, with `activation_parameter`.
 HlsgenNorm: LayerNorm over the channels; `gamma` and `beta` float64 [C], `epsilon`.
 HlsgenScores, HlsgenAttend: the two halves of attention (docs/arithmetic-attention.md), `heads`; inputs are queries and keys,
-or scores and values.
+or scores and values. `window`: [rows, columns] within which queries meet keys, [0, 0] for all.
+HlsgenGrow, HlsgenCrop: zeros below and on the right, and their inverse.
 HlsgenSplit: `sizes` of its outputs along the channels; its outputs have their own names.
 """
 
@@ -44,8 +45,10 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "HlsgenConcatenate": (*_COMMON, "op", "axis"),
     "HlsgenSplit": (*_COMMON, "axis", "sizes"),
     "HlsgenNorm": (*_COMMON, "gamma", "beta", "epsilon"),
-    "HlsgenScores": (*_COMMON, "heads"),
-    "HlsgenAttend": (*_COMMON, "heads"),
+    "HlsgenScores": (*_COMMON, "heads", "window"),
+    "HlsgenAttend": (*_COMMON, "heads", "window"),
+    "HlsgenGrow": (*_COMMON, "pad_bottom", "pad_right"),
+    "HlsgenCrop": (*_COMMON, "out_height", "out_width"),
     "UpSampling2D": (*_COMMON, "data_format", "n_chan", *_SIZES, "algorithm"),
 }
 ARRAYS = ("weight_data", "bias_data", "weight_scale", "gamma", "beta")
@@ -84,7 +87,9 @@ class Scores(hls4ml_layers.Layer):  # type: ignore[misc]
 
     def initialize(self) -> None:
         q, k = (self.get_input_variable(name).shape for name in self.inputs)
-        self.add_output_variable([self.get_attr("heads") * k[1] * k[2], *q[1:]])
+        rows, columns = self.get_attr("window")
+        keys = rows * columns or k[1] * k[2]
+        self.add_output_variable([self.get_attr("heads") * keys, *q[1:]])
 
 
 class Attend(hls4ml_layers.Layer):  # type: ignore[misc]
@@ -95,11 +100,29 @@ class Attend(hls4ml_layers.Layer):  # type: ignore[misc]
         self.add_output_variable([v[0], *s[1:]])
 
 
+class Grow(hls4ml_layers.Layer):  # type: ignore[misc]
+    """Zeros below and on the right."""
+
+    def initialize(self) -> None:
+        c, h, w = self.get_input_variable().shape
+        self.add_output_variable([c, h + self.get_attr("pad_bottom"), w + self.get_attr("pad_right")])
+
+
+class Crop(hls4ml_layers.Layer):  # type: ignore[misc]
+    """The upper left part."""
+
+    def initialize(self) -> None:
+        shape = self.get_input_variable().shape
+        self.add_output_variable([shape[0], self.get_attr("out_height"), self.get_attr("out_width")])
+
+
 def register_layers() -> None:
     """Make our classes known to hls4ml, under names that leave its own `Concatenate` to other backends."""
     hls4ml_layers.register_layer("HlsgenConcatenate", Concatenate)
     hls4ml_layers.register_layer("HlsgenSplit", Split)
     hls4ml_layers.register_layer("HlsgenNorm", Norm)
+    hls4ml_layers.register_layer("HlsgenGrow", Grow)
+    hls4ml_layers.register_layer("HlsgenCrop", Crop)
     hls4ml_layers.register_layer("HlsgenScores", Scores)
     hls4ml_layers.register_layer("HlsgenAttend", Attend)
 

@@ -166,7 +166,7 @@ def _tile(
     # Steps: one an input block. Every pass also takes the next pass's weights in.
     arrival = weight_beats * way.beat_cycles
     if shape.attends:
-        arrival = block_arrival(engine, way, shape.special) / (tm // tn)
+        arrival = block_arrival(engine, way, shape.special, shape.window_of_keys[1]) / (tm // tn)
     pass_cycles = np.maximum(length, arrival) if shape.convolves else length
     full = inputs - 1 - shape.filled_only
     steps = [(inputs - 1 - full, 0 * passes), (full, passes * pass_cycles), (1, last_passes * pass_cycles)]

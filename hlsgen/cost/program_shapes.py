@@ -26,6 +26,7 @@ def op_shape(op: Op, program: Program, table: int) -> OpShape:
         0 if op.table is None else table,
         op.macs_per_pixel * out.height * out.width,
         op.kind if op.operand is not None or op.norm is not None else "",
+        op.operand.window if op.operand is not None else (0, 0),
     )
 
 

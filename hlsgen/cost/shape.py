@@ -13,7 +13,8 @@ class OpShape:
     size_in, size_out: height and width in pixels. sources: (blocks, log2 of the upsampling) of each source. last_lanes:
     lanes in use of the last input block of a group. channels: physical output channels. macs: products the network
     defines (padding lanes excluded). table_bytes: 0 without a table. special: "scores" or "attend" where another feature map
-    stands in the place of weights, "norm" of a LayerNorm, which reads its blocks twice, else "".
+    stands in the place of weights, "norm" of a LayerNorm, which reads its blocks twice, else "". window_of_keys: rows and
+    columns of an attention's windows, of which a tile is a part; (0, 0): none.
     """
 
     window: Window
@@ -28,6 +29,7 @@ class OpShape:
     table_bytes: int = 0
     macs: int = field(default=0, compare=False)
     special: str = ""
+    window_of_keys: tuple[int, int] = (0, 0)
 
     @property
     def taps(self) -> int:

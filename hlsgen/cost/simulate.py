@@ -272,7 +272,12 @@ class _Op:
         for *_, blocks in self.walk():
             for c in range(0 if scores else 1, inputs):
                 beats = self.passes(c, 1) * self.weight_beats
+                row = self.shape.window_of_keys[1]
+                bursts = (
+                    1 + (self.engine.tm - 1) / row if row else 1
+                )  # a block's tokens lie in as many rows, on average
                 for _ in range(blocks):
+                    yield float(round((bursts - 1) * self.way.burst))
                     if not scores:
                         yield from self.burst(beats, self.operand)
                         continue

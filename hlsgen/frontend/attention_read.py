@@ -6,9 +6,11 @@ Rules:
  2. MatMul of two views over their channels are scores; a scalar may scale them; Softmax along one of their axes, of the keys,
     makes weights; MatMul of weights and a view over the keys is attention; reshaped to [1, C, H, W], of the queries' size,
     it is a map again. So is a view, reshaped.
- 3. a view's channels become a map: the map itself where they are all; else, where a convolution made it, a convolution
+ 3. windows: a map reshaped to [heads, C / heads, rows, row, columns, column], transposed and reshaped to [windows, heads,
+    C / heads, pixels], is a view of its windows' tokens; a result comes back the inverse way.
+ 4. a view's channels become a map: the map itself where they are all; else, where a convolution made it, a convolution
     of these outputs only; else parts of it joined. A scalar goes into the queries' convolution.
- 4. Round(127 * Exp(s - ReduceMax(s))), multiplied and divided by its ReduceSum, is our own files' softmax (`attention_write`).
+ 5. Round(127 * Exp(s - ReduceMax(s))), multiplied and divided by its ReduceSum, is our own files' softmax (`attention_write`).
 """
 
 import math
@@ -25,7 +27,7 @@ import torch
 from onnx import helper
 from torch import fx, nn
 
-from hlsgen.models.attention import attend, attention_scores, some_outputs
+from hlsgen.models.attention import WHOLE, Window, attend, attention_scores, some_outputs
 from hlsgen.program.attention import LARGEST_WEIGHT
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class View:
     channels: npt.NDArray[np.int64]
     turned: bool = False
     factor: float = 1.0
+    window: Window = WHOLE
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +74,22 @@ class Mixed:
     turned: bool = False
 
 
-Symbol = View | Product | Mixed
+@dataclass(frozen=True, eq=False)
+class Tiled:
+    """Between a map and its windows (rule 3): `inner`, in `shape`, and whether it is transposed already."""
+
+    inner: "View | Product | Mixed"
+    shape: list[int]
+    turned: bool = False
+
+
+Symbol = View | Product | Mixed | Tiled
+TO_WINDOWS, FROM_WINDOWS = [2, 4, 0, 1, 3, 5], [2, 0, 3, 1, 4]
+
+
+def view_of(x: "View | Product | Mixed") -> View:
+    """The view whose map a symbol has the size and the windows of."""
+    return x if isinstance(x, View) else x.columns if isinstance(x, Product) else x.weights.queries
 
 
 def maps_of(x: Symbol) -> list[fx.Node]:
@@ -80,61 +98,93 @@ def maps_of(x: Symbol) -> list[fx.Node]:
         return [x.map]
     if isinstance(x, Product):
         return [x.rows.map, x.columns.map]
+    if isinstance(x, Tiled):
+        return maps_of(x.inner)
     return [*maps_of(x.weights), x.values.map]
 
 
 def shape_of(im: "_Importer", x: Symbol) -> list[int]:
     """The ONNX shape of a symbol."""
+    if isinstance(x, Tiled):
+        return x.shape
+    first = _windows(im, view_of(x))
     if isinstance(x, Product):
-        return [1, len(x.rows.channels), _tokens(im, x.rows), _tokens(im, x.columns)]
+        return [first, len(x.rows.channels), _tokens(im, x.rows), _tokens(im, x.columns)]
     if isinstance(x, View):
         size = [x.channels.shape[1], _tokens(im, x)]
     else:
         size = [x.values.channels.shape[1], _tokens(im, x.weights.queries)]
     heads = len(x.channels if isinstance(x, View) else x.values.channels)
-    return [1, heads, *(size[::-1] if x.turned else size)]
+    return [first, heads, *(size[::-1] if x.turned else size)]
 
 
 def _tokens(im: "_Importer", x: View) -> int:
     _, h, w = im.shapes[x.map]
-    return h * w
+    return x.window[0] * x.window[1] or h * w
+
+
+def _windows(im: "_Importer", x: View) -> int:
+    _, h, w = im.shapes[x.map]
+    return h * w // _tokens(im, x)
 
 
 def reshape(im: "_Importer", node: onnx.NodeProto) -> None:
-    given = im.const(node, 1, "shape")
+    given, tensor = im.const(node, 1, "shape"), node.output[0]
     if given is None or any(a.name == "allowzero" and a.i for a in node.attribute):
         raise im.refuse("expects a constant shape")
     x = im.symbols.get(node.input[0])
     if x is None:
         held, (c, h, w) = im.map_input(node)
-        shape = _resolved(im, given, [1, c, h, w])
-        if shape == [1, c, h, w]:
-            im.add(node.output[0], held, (c, h, w))
-        elif held in im.scores and shape == shape_of(im, im.scores[held]):
-            im.symbols[node.output[0]] = im.scores[held]
-        elif len(shape) == 4 and shape[0] == 1 and shape[3] == h * w and shape[1] * shape[2] == c:
-            im.symbols[node.output[0]] = View(held, np.arange(c, dtype=np.int64).reshape(shape[1], shape[2]))
-        else:
-            raise im.refuse(
-                f"makes {shape} of a map {[1, c, h, w]}, and only [1, heads, channels, pixels] is supported"
-            )
+        _map_reshaped(im, held, _resolved(im, given, [1, c, h, w]), tensor)
         return
     before = shape_of(im, x)
     shape = _resolved(im, given, before)
+    inner = x.inner if isinstance(x, Tiled) else x
+    view = view_of(inner)
+    _, h, w = im.shapes[view.map]
+    channels = math.prod(before) // (h * w)
+    if isinstance(x, Tiled) and x.turned and shape == shape_of(im, inner):
+        im.symbols[tensor] = inner  # into windows
+    elif not isinstance(x, Tiled) and view.window != WHOLE:  # out of windows
+        rows, columns = view.window
+        if shape != [h // rows, w // columns, channels, rows, columns]:
+            raise im.refuse(f"makes {shape} of {before}, which are no windows side by side")
+        im.symbols[tensor] = Tiled(inner, shape)
+    elif shape == [1, channels, h, w] and (not isinstance(x, Tiled) or x.turned):
+        _as_map(im, inner, shape, tensor)
+    else:
+        raise im.refuse(f"makes {shape} of {before}, and only {[1, channels, h, w]} is supported")
+
+
+def _map_reshaped(im: "_Importer", held: fx.Node, shape: list[int], tensor: str) -> None:
+    """Rules 1 and 3, from a map on."""
+    c, h, w = im.shapes[held]
+    channels = np.arange(c, dtype=np.int64)
+    if shape == [1, c, h, w]:
+        im.add(tensor, held, (c, h, w))
+    elif held in im.scores and shape == shape_of(im, im.scores[held]):
+        im.symbols[tensor] = im.scores[held]
+    elif len(shape) == 4 and shape[0] == 1 and shape[3] == h * w and shape[1] * shape[2] == c:
+        im.symbols[tensor] = View(held, channels.reshape(shape[1], shape[2]))
+    elif len(shape) == 6 and shape[0] * shape[1] == c and shape[2] * shape[3] == h and shape[4] * shape[5] == w:
+        window = View(held, channels.reshape(shape[0], shape[1]), window=(shape[3], shape[5]))
+        im.symbols[tensor] = Tiled(im.scores.get(held, window), shape)
+    else:
+        raise im.refuse(f"makes {shape} of a map {[1, c, h, w]}, and only [1, heads, channels, pixels] is supported")
+
+
+def _as_map(im: "_Importer", x: "View | Product | Mixed", shape: list[int], tensor: str) -> None:
+    """A view, scores or an attention's result as a map [1, C, H, W]."""
     if (not isinstance(x, Product) and x.turned) or (isinstance(x, Product) and (x.keys or x.map is not None)):
-        raise im.refuse(f"makes {shape} of {before}, which is no map")
-    source = x.map if isinstance(x, View) else x.columns.map if isinstance(x, Product) else x.weights.queries.map
-    _, h, w = im.shapes[source]
-    if shape != [1, before[1] * before[2], h, w]:
-        raise im.refuse(f"makes {shape} of {before}, and only {[1, before[1] * before[2], h, w]} is supported")
+        raise im.refuse(f"makes {shape} of channels and tokens in another order, which is no map")
     if isinstance(x, View):
-        im.add(node.output[0], _materialised(im, x, node.output[0]), (shape[1], h, w))
+        im.add(tensor, _materialised(im, x, tensor), (shape[1], shape[2], shape[3]))
     elif isinstance(x, Product):
-        made = _scores(im, replace(x, keys=2), node.output[0])
-        im.values[node.output[0]] = made
+        made = _scores(im, replace(x, keys=2), tensor)
+        im.values[tensor] = made
         im.scores[made] = replace(x, map=made)
     else:
-        _emit(im, x, node.output[0])
+        _emit(im, x, tensor)
 
 
 def _resolved(im: "_Importer", given: npt.NDArray[Any], before: list[int]) -> list[int]:
@@ -151,7 +201,10 @@ def _resolved(im: "_Importer", given: npt.NDArray[Any], before: list[int]) -> li
 def transpose(im: "_Importer", node: onnx.NodeProto) -> None:
     x = im.symbols.get(node.input[0])
     perm = next((list(a.ints) for a in node.attribute if a.name == "perm"), [])
-    if x is None or perm != SWAP:
+    if isinstance(x, Tiled) and perm == (TO_WINDOWS if len(x.shape) == 6 else FROM_WINDOWS) and not x.turned:
+        im.symbols[node.output[0]] = Tiled(x.inner, [x.shape[i] for i in perm], turned=True)
+        return
+    if x is None or isinstance(x, Tiled) or perm != SWAP:
         raise im.refuse(f"permutes axes {perm}, and only the last two of an attention's heads are supported")
     if isinstance(x, Product):
         keys = {0: 0, 2: 3, 3: 2}[x.keys]
@@ -170,6 +223,7 @@ def matmul(im: "_Importer", node: onnx.NodeProto) -> None:
         and a.turned
         and not b.turned
         and a.channels.shape == b.channels.shape
+        and a.window == b.window
     ):
         im.symbols[node.output[0]] = Product(replace(a, turned=False), b)
     elif isinstance(a, View) and isinstance(b, Product) and b.keys == 2 and not a.turned and _fits(im, a, b.rows):
@@ -182,7 +236,7 @@ def matmul(im: "_Importer", node: onnx.NodeProto) -> None:
 
 def _fits(im: "_Importer", values: View, keys: View) -> bool:
     same = len(values.channels) == len(keys.channels) and _tokens(im, values) == _tokens(im, keys)
-    return same and values.factor == 1.0
+    return same and values.factor == 1.0 and values.window == keys.window
 
 
 def softmax(im: "_Importer", node: onnx.NodeProto) -> None:
@@ -221,7 +275,7 @@ def take(im: "_Importer", node: onnx.NodeProto, x: Symbol, axis: int, parts: Seq
 def softmax_of_weights(
     nodes: Sequence[onnx.NodeProto], constants: dict[str, npt.NDArray[Any]], domain: str
 ) -> list[onnx.NodeProto]:
-    """Rule 4: a Div of that form becomes one node, `Attend(scores, values)`."""
+    """Rule 5: a Div of that form becomes one node, `Attend(scores, values)`."""
     makers = {o: n for n in nodes for o in n.output}
     found = []
     for node in nodes:
@@ -279,21 +333,26 @@ def _scores(im: "_Importer", x: Product, tensor: str) -> fx.Node:
     queries = replace(x.queries, factor=x.queries.factor * factor)
     q, k = _materialised(im, queries, f"{tensor}.q"), _materialised(im, replace(keys, factor=1.0), f"{tensor}.k")
     heads, (_, h, w) = len(keys.channels), im.shapes[x.queries.map]
-    made = im.function(tensor, attention_scores, q, k, heads)
+    made = im.function(tensor, attention_scores, q, k, heads, *_given(keys.window))
     im.shapes[made] = (heads * _tokens(im, keys), h, w)
     return made
+
+
+def _given(window: Window) -> tuple[Window, ...]:
+    """Windows as the last argument, where there are any."""
+    return () if window == WHOLE else (window,)
 
 
 def _emit(im: "_Importer", x: Mixed, tensor: str) -> None:
     scores = x.weights.map or _scores(im, x.weights, f"{tensor}.scores")
     values = _materialised(im, x.values, f"{tensor}.v")
-    made = im.function(tensor, attend, scores, values, len(x.values.channels))
+    made = im.function(tensor, attend, scores, values, len(x.values.channels), *_given(x.values.window))
     _, h, w = im.shapes[x.weights.queries.map]
     im.add(tensor, made, (x.values.channels.size, h, w))
 
 
 def _materialised(im: "_Importer", x: View, tensor: str) -> fx.Node:
-    """Rule 3."""
+    """Rule 4."""
     channels, (c, h, w) = x.channels.reshape(-1), im.shapes[x.map]
     if x.factor == 1.0 and channels.tolist() == list(range(c)):
         return x.map

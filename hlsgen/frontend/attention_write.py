@@ -1,12 +1,12 @@
 """Attention as standard ONNX operators: floats, and what the integers of docs/arithmetic-attention.md are in floats."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import fx
 
-from hlsgen.models.attention import attention_scores
+from hlsgen.models.attention import WHOLE, Window, attention_scores
 from hlsgen.program.attention import LARGEST_WEIGHT
 
 if TYPE_CHECKING:
@@ -26,10 +26,11 @@ def write_attention(
     inputs: its two tensors' names. out: its result's. known: (C, H, W) by fx node. weights: softmax by integer weights, 0 to 127,
     that are divided by their sum after the product, as quantized networks compute it.
     """
-    x, (_, h, w) = node.name, known[node.name]
-    heads = int(node.args[2])  # type: ignore[arg-type]
+    x, (c, h, w) = node.name, known[node.name]
+    given: Any = node.args[2:]
+    heads, window = int(given[0]), given[1] if len(given) > 1 else WHOLE
     a, b = (
-        _reshaped(writer, tensor, f"{x}.{part}", [1, heads, known[source.name][0] // heads, -1])
+        _heads(writer, tensor, f"{x}.{part}", heads, known[source.name], window)
         for tensor, part, source in zip(inputs, ("a", "b"), node.all_input_nodes * 2, strict=False)
     )
     if node.target is attention_scores:
@@ -45,7 +46,26 @@ def write_attention(
         else:
             writer.node("Softmax", [a], [f"{x}.weights"], f"{x}.softmax", axis=2)
             writer.node("MatMul", [b, f"{x}.weights"], [f"{x}.product"], x)
-    _reshaped(writer, f"{x}.product", out, [1, known[x][0], h, w], f"{x}.shape")
+    product = f"{x}.product"
+    if window != WHOLE:
+        rows, columns = window
+        product = _reshaped(writer, product, f"{x}.windows", [h // rows, w // columns, c, rows, columns])
+        writer.node("Transpose", [product], [f"{x}.joined"], f"{x}.joined", perm=[2, 0, 3, 1, 4])
+        product = f"{x}.joined"
+    _reshaped(writer, product, out, [1, c, h, w], f"{x}.shape")
+
+
+def _heads(
+    writer: "GraphWriter", tensor: str, out: str, heads: int, shape: tuple[int, int, int], window: Window
+) -> str:
+    """A map as [1, heads, channels of a head, pixels], or [windows, heads, channels of a head, pixels of a window]."""
+    c, h, w = shape
+    if window == WHOLE:
+        return _reshaped(writer, tensor, out, [1, heads, c // heads, -1])
+    rows, columns = window
+    cells = _reshaped(writer, tensor, f"{out}.cells", [heads, c // heads, h // rows, rows, w // columns, columns])
+    writer.node("Transpose", [cells], [f"{out}.windows"], f"{out}.windows", perm=[2, 4, 0, 1, 3, 5])
+    return _reshaped(writer, f"{out}.windows", out, [h // rows * (w // columns), heads, c // heads, rows * columns])
 
 
 def _weights(writer: "GraphWriter", scores: str, x: str) -> None:

@@ -36,6 +36,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from hlsgen.errors import HlsgenError
 from hlsgen.frontend import attention_read as attention
 from hlsgen.models import network as vocabulary
+from hlsgen.models.attention import cropped, grown
 from hlsgen.models.norm import ChannelNorm
 
 Shape = tuple[int, int, int]
@@ -583,6 +584,11 @@ def _slice(im: _Importer, node: onnx.NodeProto) -> None:
         start, stop, _ = slice(starts[0], ends[0]).indices(attention.shape_of(im, symbol)[axes[0]])
         attention.take(im, node, symbol, axes[0], [(start, stop, node.output[0])])
         return
+    if axes in ([2, 3], [-2, -1]) and starts == [0, 0] and (steps or [1, 1]) == [1, 1]:
+        x, (channels, h, w) = im.map_input(node)
+        height, width = (slice(0, end).indices(n)[1] for end, n in zip(ends, (h, w), strict=True))
+        im.add(node.output[0], im.function(node.output[0], cropped, x, height, width), (channels, height, width))
+        return
     if axes not in ([1], [-3]) or len(starts) != 1 or len(ends) != 1 or (steps or [1]) != [1]:
         raise _Unsupported(
             f"has axes {axes} and steps {steps or [1]}; only a step of 1 along the channels is supported"
@@ -595,6 +601,19 @@ def _slice(im: _Importer, node: onnx.NodeProto) -> None:
         return
     sizes = [s for s in (start, stop - start, c - stop) if s]
     _parts(im, node, sizes, [(1 if start else 0, node.output[0])])
+
+
+def _pad(im: _Importer, node: onnx.NodeProto) -> None:
+    x, (c, h, w) = im.map_input(node)
+    held = attributes(node)
+    given = im.const(node, 1, "list of pads")
+    pads = [int(n) for n in np.asarray(held.get("pads", []) if given is None else given).reshape(-1)]
+    value = im.const(node, 2, "value")
+    zeros = (value is None or not np.any(value)) and held.get("mode", "constant") == "constant"
+    if (len(node.input) > 3 and node.input[3]) or len(pads) != 8 or any(pads[:6]) or min(pads) < 0 or not zeros:
+        raise _Unsupported(f"pads {pads}, and only zeros below and on the right are supported")
+    grown_to = im.function(node.output[0], grown, x, pads[6], pads[7])
+    im.add(node.output[0], grown_to, (c, h + pads[6], w + pads[7]))
 
 
 def _max_pool(im: _Importer, node: onnx.NodeProto) -> None:
@@ -686,6 +705,7 @@ _RULES: dict[str, Callable[[_Importer, onnx.NodeProto], None]] = {
     "Split": _split,
     "Slice": _slice,
     "MaxPool": _max_pool,
+    "Pad": _pad,
     "Resize": _resize,
     "Upsample": _resize,
     "ChannelNorm": _channel_norm,

@@ -20,7 +20,7 @@ import hlsgen
 from hlsgen.errors import HlsgenError
 from hlsgen.frontend.attention_write import write_attention
 from hlsgen.models import network as vocabulary
-from hlsgen.models.attention import attention_scores
+from hlsgen.models.attention import attention_scores, cropped, grown
 from hlsgen.models.norm import ChannelNorm
 
 OPSET = 21  # the first with 16-bit QuantizeLinear
@@ -55,6 +55,13 @@ class GraphWriter:
             self._module(network.get_submodule(str(node.target)), x, inputs, out)
         elif node.target is torch.add:
             self.node("Add", inputs, [out], x)
+        elif node.target is grown:
+            pads = self.constant(f"{x}.pads", np.array([0, 0, 0, 0, 0, 0, *node.args[1:]], np.int64))
+            self.node("Pad", [*inputs, pads], [out], x)
+        elif node.target is cropped:
+            given = {"starts": [0, 0], "ends": node.args[1:], "axes": [2, 3]}
+            names = [self.constant(f"{x}.{key}", np.array(value, np.int64)) for key, value in given.items()]
+            self.node("Slice", [*inputs, *names], [out], x)
         elif node.target is torch.cat:
             self.node("Concat", inputs, [out], x, axis=1)
         elif node.target is torch.split:
@@ -195,6 +202,14 @@ def _shape(network: fx.GraphModule, node: fx.Node, known: Mapping[str, tuple[int
         return c, h, w
     if node.target in vocabulary.ATTENTION:
         return attention_shape(node, inputs)
+    if node.target in (grown, cropped):
+        _, rows, columns = node.args
+        size = (int(rows), int(columns))  # type: ignore[arg-type]
+        if node.target is grown:
+            return c, h + size[0], w + size[1]
+        if size[0] > h or size[1] > w:
+            raise HlsgenError(f"{node.name} expects at least {size[0]}x{size[1]} pixels to cut out of, got {h}x{w}")
+        return c, *size
     module = network.get_submodule(str(node.target))
     if isinstance(module, nn.Conv2d):
         if c != module.in_channels:
@@ -216,7 +231,12 @@ def attention_shape(node: fx.Node, inputs: Sequence[tuple[int, int, int]]) -> tu
         HlsgenError: operands that do not fit each other.
     """
     (c, h, w), (c2, h2, w2) = inputs
-    heads, keys = heads_of(node), h2 * w2
+    heads, (rows, columns) = heads_of(node), window_of(node)
+    keys = rows * columns or h2 * w2
+    if rows and ((h, w) != (h2, w2) or h % rows or w % columns):
+        raise HlsgenError(
+            f"attention {node.name} in windows of {rows}x{columns} expects maps that they divide, got {list(inputs)}"
+        )
     scores = node.target is attention_scores
     if c % heads or c2 % heads or (c != c2 if scores else c != heads * keys):
         raise HlsgenError(
@@ -231,7 +251,14 @@ def attention_macs(node: fx.Node, known: Mapping[str, tuple[int, int, int]]) -> 
     Every query token meets every key token once a channel of the operand: queries and keys, or weights and values.
     """
     (_, h, w), (c, h2, w2) = (known[n.name] for n in input_nodes(node))
-    return h * w * h2 * w2 * c
+    rows, columns = window_of(node)
+    return h * w * (rows * columns or h2 * w2) * c
+
+
+def window_of(node: fx.Node) -> tuple[int, int]:
+    """The windows of `attention_scores` or `attend`, (0, 0) where there are none."""
+    window: Any = node.args[3] if len(node.args) > 3 else (0, 0)
+    return int(window[0]), int(window[1])
 
 
 def heads_of(node: fx.Node) -> int:

@@ -7,7 +7,8 @@ Nodes (the fx node's name names its output tensor everywhere: ONNX, hls4ml, Prog
   `nn.ReLU`, `nn.LeakyReLU`, `nn.Sigmoid`, `nn.Hardswish`, `nn.GELU`, `nn.MaxPool2d` (dilation 1, floor mode),
   `nn.Upsample` (nearest, integer factor), `ChannelNorm` (LayerNorm over the channels). Each module is called once (no sharing).
 - `call_function`: `torch.add(a, b)`; `torch.cat([a, b, ...], 1)`; `torch.split(x, [sizes], 1)` with
-  `operator.getitem(split, i)`; `attention_scores(q, k, heads)` and `attend(scores, v, heads)` of `hlsgen.models.attention`
+  `operator.getitem(split, i)`; `attention_scores(q, k, heads[, window])`,
+  `attend(scores, v, heads[, window])`, `grown(x, bottom, right)` and `cropped(x, height, width)` of `hlsgen.models.attention`
 - `output`: a flat tuple of tensors (for YOLO the raw head maps: box and class map a level, P3 first)
 """
 
@@ -19,7 +20,7 @@ import torch
 from torch import fx, nn
 
 from hlsgen.errors import HlsgenError
-from hlsgen.models.attention import attend, attention_scores
+from hlsgen.models.attention import attend, attention_scores, cropped, grown
 from hlsgen.models.norm import ChannelNorm
 
 ACTIVATIONS: dict[type[nn.Module], str] = {
@@ -32,7 +33,15 @@ ACTIVATIONS: dict[type[nn.Module], str] = {
 }
 MODULES: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.MaxPool2d, nn.Upsample, ChannelNorm, *ACTIVATIONS)
 ATTENTION: tuple[Callable[..., Any], ...] = (attention_scores, attend)
-FUNCTIONS: tuple[Callable[..., Any], ...] = (torch.add, torch.cat, torch.split, operator.getitem, *ATTENTION)
+FUNCTIONS: tuple[Callable[..., Any], ...] = (
+    torch.add,
+    torch.cat,
+    torch.split,
+    operator.getitem,
+    grown,
+    cropped,
+    *ATTENTION,
+)
 
 
 def activation_kind(module: nn.Module) -> tuple[str, float] | None:
@@ -50,7 +59,7 @@ def check(network: fx.GraphModule) -> None:
         HlsgenError: naming the first node outside it, what it is, and what is supported.
     """
     seen: set[str] = set()
-    supported = ", ".join([c.__name__ for c in MODULES] + ["add", "cat", "split", "attention"])
+    supported = ", ".join([c.__name__ for c in MODULES] + ["add", "cat", "split", "grown", "cropped", "attention"])
     for node in network.graph.nodes:
         if node.op in ("placeholder", "output"):
             continue
@@ -76,5 +85,5 @@ def check(network: fx.GraphModule) -> None:
 def _reads_scores(node: fx.Node, network: fx.GraphModule) -> bool:
     """Whether an attention's scores are made for it: they never leave the engine's own representation."""
     scores: Any = node.args[0]
-    alone = scores.target is attention_scores and scores.args[2] == node.args[2] and len(scores.users) == 1
+    alone = scores.target is attention_scores and scores.args[2:] == node.args[2:] and len(scores.users) == 1
     return alone and scores not in network.graph.output_node().all_input_nodes

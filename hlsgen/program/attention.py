@@ -1,5 +1,6 @@
 """The integer arithmetic of attention: docs/arithmetic-attention.md in numpy. All constants come from here."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from hlsgen.quantize.spec import Scheme, TensorQ
 LARGEST_WEIGHT = 127  # what the largest score of a row becomes
 LARGEST_SHIFT = 27  # of the attention's constants; floor(log2(sum)) is added to it
 MOST_KEYS = 4096
+Window = tuple[int, int]  # rows, columns; (0, 0): the whole map
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,15 @@ def scale(x: Ints, constants: Scaling) -> Ints:
     return np.clip(round_shift_even(x * constants.multiplier, constants.shift) + out.zero_point, out.low, out.high)
 
 
-def scores(q: npt.NDArray[np.int8], k: npt.NDArray[np.int8], heads: int, constants: Scaling) -> Ints:
-    """int64 [heads * N, H, W] from queries int8 [heads * d, H, W] and keys int8 [heads * d, H', W'], N = H' * W'."""
+def scores(
+    q: npt.NDArray[np.int8], k: npt.NDArray[np.int8], heads: int, constants: Scaling, window: Window = (0, 0)
+) -> Ints:
+    """int64 [heads * N, H, W] from queries int8 [heads * d, H, W] and keys int8 [heads * d, H', W'], N = H' * W'.
+
+    window: (rows, columns); where given, N is their product and queries meet the keys of their own window.
+    """
+    if window != (0, 0):
+        return _by_window(lambda a, b: scores(a, b, heads, constants), q, k, window)
     a, b = _tokens(q, heads), _tokens(k, heads)
     acc = np.einsum("hcj,hci->hji", b, a, optimize=True)
     return scale(acc.reshape(-1, *q.shape[1:]), constants)
@@ -94,8 +103,11 @@ def attend(
     table: npt.NDArray[np.int8],
     zero_point: int,
     constants: Scaling,
+    window: Window = (0, 0),
 ) -> Ints:
     """int64 [heads * e, H, W] from scores int8 [heads * N, H, W] and values int8 [heads * e, H', W'] with their zero point."""
+    if window != (0, 0):
+        return _by_window(lambda a, b: attend(a, b, heads, table, zero_point, constants), s, v, window)
     rows, values = _tokens(s, heads), _tokens(v, heads)  # [heads, N, queries], [heads, e, N]
     p = table.astype(np.int64)[rows.max(axis=1, keepdims=True) - rows]
     total = p.sum(axis=1)  # [heads, queries]
@@ -105,6 +117,21 @@ def attend(
     out = constants.out
     y = round_shift_even(acc * factor[:, None], (constants.shift + n)[:, None]) + out.zero_point
     return np.clip(y, out.low, out.high).reshape(-1, *s.shape[1:])
+
+
+def _by_window(
+    function: Callable[[npt.NDArray[np.int8], npt.NDArray[np.int8]], Ints],
+    a: npt.NDArray[np.int8],
+    b: npt.NDArray[np.int8],
+    window: Window,
+) -> Ints:
+    """`function` on the same window of two maps, window by window; the results as one map."""
+    height, width = a.shape[1:]
+    bands = []
+    for y in range(0, height, window[0]):
+        cells = [np.s_[:, y : y + window[0], x : x + window[1]] for x in range(0, width, window[1])]
+        bands.append(np.concatenate([function(a[cell], b[cell]) for cell in cells], axis=2))
+    return np.concatenate(bands, axis=1)
 
 
 def floor_log2(x: Ints) -> Ints:

@@ -12,6 +12,7 @@ from hlsgen.program.ops import EngineConfig, Op, Program
 from hlsgen.program.tiling import _patch
 
 KINDS = {"scores": 2, "attend": 3, "norm": 4}
+WHOLE = 1 << 20  # more rows and columns than any map has
 PARAMETER_BYTES = 8  # a channel's bias, multiplier and shift
 
 
@@ -180,15 +181,21 @@ def has_attention(program: Program) -> bool:
 def _attention(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]:
     """The `op_t` fields that only an engine with attention has."""
     operand, tm = op.operand, program.engine.tm
-    names = "operand operand_plane keys last_keys multiplier scaling_shift operand_zero head_planes"
+    names = (
+        "operand operand_plane keys last_keys window_h window_w window_row operand_line multiplier scaling_shift operand_zero "
+        "head_planes"
+    )
     if operand is None:
         return dict.fromkeys(names.split(), 0)
     plane = _plane(program, operand.source.tensor)
+    line = program.tensors[operand.source.tensor].width * tm // program.engine.beat
+    whole = operand.window == (0, 0)
     values = (
         program.tensors[operand.source.tensor].address + operand.source.first_block * plane,
         plane,
         operand.keys,
         (operand.keys - 1) % tm + 1,
+        *((WHOLE, WHOLE, operand.keys, 0) if whole else (*operand.window, operand.window[1], line)),
         int(op.requant.multiplier[0]),
         int(op.requant.shift[0]),
         operand.zero_point,

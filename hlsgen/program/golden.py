@@ -78,7 +78,9 @@ def execute(op: Op, program: Program, value: Callable[[str], Map]) -> Map:
 
 def gather(op: Op, program: Program, value: Callable[[str], Map]) -> Map:
     """The op's input in logical channels: sources upsampled and concatenated; int8 [C, H, W]."""
-    return logical(np.concatenate([physical(source, program, value) for source in op.sources]), op.lanes)
+    height, width = op.in_size
+    parts = [physical(source, program, value)[:, :height, :width] for source in op.sources]
+    return logical(np.concatenate(parts), op.lanes)
 
 
 def logical(values: Map, lanes: tuple[int, ...]) -> Map:
@@ -106,8 +108,8 @@ def multiply(x: Map, op: Op, program: Program, value: Callable[[str], Map]) -> M
     other = logical(physical(op.operand.source, program, value), op.operand.lanes)
     constants = Scaling(op.requant.out, int(op.requant.multiplier[0]), int(op.requant.shift[0]))
     if op.exponents is None:
-        return scores(x, other, op.operand.heads, constants).astype(np.int8)
-    y = attend(x, other, op.operand.heads, op.exponents, op.operand.zero_point, constants)
+        return scores(x, other, op.operand.heads, constants, op.operand.window).astype(np.int8)
+    y = attend(x, other, op.operand.heads, op.exponents, op.operand.zero_point, constants, op.operand.window)
     return y.astype(np.int8)
 
 

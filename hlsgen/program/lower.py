@@ -91,6 +91,8 @@ class _Builder:
             "Activation": self._activation,
             "Merge": self._add,
             "HlsgenNorm": self._norm,
+            "HlsgenGrow": self._grow,
+            "HlsgenCrop": self._crop,
             "HlsgenScores": self._scores,
             "HlsgenAttend": self._attend,
             "HlsgenConcatenate": self._concatenate,
@@ -234,7 +236,8 @@ class _Builder:
     def _scores(self, node: Any) -> None:
         q, k = (self.by_head(name, int(node.get_attr("heads"))) for name in node.inputs)
         constants = scores_scaling(self.scheme, q.quant, k.quant, node.get_attr("quant")[node.outputs[0]])
-        heads, keys, tm = int(node.get_attr("heads")), k.height * k.width, self.engine.tm
+        rows_of, columns_of = node.get_attr("window")
+        heads, keys, tm = int(node.get_attr("heads")), rows_of * columns_of or k.height * k.width, self.engine.tm
         if keys > MOST_KEYS:
             raise HlsgenError(
                 f"attention at {node.name} has {keys} keys, at most {MOST_KEYS} are supported; give a smaller image"
@@ -265,7 +268,9 @@ class _Builder:
         requant = Requant(
             self.scheme, constants.out, np.array([constants.multiplier], float), np.array([constants.shift], np.int64)
         )
-        operand = Operand(y.sources[0], y.lanes, int(node.get_attr("heads")), y.height * y.width, y.quant.zero_point)
+        rows, columns = (int(n) for n in node.get_attr("window"))
+        keys = rows * columns or y.height * y.width
+        operand = Operand(y.sources[0], y.lanes, int(node.get_attr("heads")), keys, y.quant.zero_point, (rows, columns))
         size = (x.height, x.width)
         op = Op(
             name,
@@ -283,6 +288,22 @@ class _Builder:
             **more,
         )
         self.emit(op, lanes, size, constants.out)
+
+    def _grow(self, node: Any) -> None:
+        """Zeros below and on the right: where convolutions read them they are their padding, else they are copied in."""
+        name, x = node.outputs[0], self.views[node.inputs[0]]
+        self.views[name] = x
+        readers = [n for n in self.nodes if name in n.inputs]
+        if name in self.graph_outputs() or any(
+            class_of(n) != "Conv2D" or n.get_attr("residual") == name for n in readers
+        ):
+            self.repack(
+                name, padded_lanes(x.channels, frozenset(self.cuts.get(name, ())), self.engine.tm), output_size(node)
+            )
+
+    def _crop(self, node: Any) -> None:
+        height, width = output_size(node)
+        self.views[node.outputs[0]] = replace(self.views[node.inputs[0]], height=height, width=width)
 
     def _concatenate(self, node: Any) -> None:
         self.views[node.outputs[0]] = concatenated([self.views[name] for name in node.inputs])
@@ -333,7 +354,8 @@ class _Builder:
             per_out = len(op.weights) // op.groups
             groups = block_groups(op.lanes, lanes, op.weights.shape[1], per_out, self.engine.tm)
         special = op.kind if op.operand is not None or op.norm is not None else ""
-        tile = choose_tile(self.engine, op.window, size, groups, op.multiplies, op.name, special)
+        within = op.operand.window if op.operand is not None else (0, 0)
+        tile = choose_tile(self.engine, op.window, size, groups, op.multiplies, op.name, special, within)
         self.ops.append(replace(op, tile=tile))
         self.tensor(op.out, lanes, size, quant, reference=reference or op.out)
 
@@ -355,7 +377,7 @@ class _Builder:
         )
         self.emit(op, x.lanes, size, quant or x.quant, reference)
 
-    def repack(self, name: str, lanes: tuple[int, ...]) -> None:
+    def repack(self, name: str, lanes: tuple[int, ...], size: tuple[int, int] | None = None) -> None:
         """Copy a view into a tensor of its own with the given lanes: a convolution with the identity (rule 5)."""
         x = self.views[name]
         eye = np.eye(x.channels, dtype=np.int8)[:, :, None, None]
@@ -376,7 +398,7 @@ class _Builder:
             eye,
             folded_bias(conv, x.quant),
         )
-        self.emit(op, lanes, (x.height, x.width), x.quant, reference=name)
+        self.emit(op, lanes, size or (x.height, x.width), x.quant, reference=name)
 
     def fresh(self, name: str) -> str:
         made = f"{name}_copy"
@@ -387,11 +409,17 @@ class _Builder:
     def addressable(self, name: str, lanes: tuple[int, ...] | None = None) -> View:
         """The view as one source without upsampling (with the given lanes), copied where it is not."""
         view = self.views[name]
-        if lanes is not None and (view.lanes != lanes or len(view.sources) != 1 or view.sources[0].upsample):
+        scattered = len(view.sources) != 1 or view.sources[0].upsample or self.cropped(view)
+        if lanes is not None and (view.lanes != lanes or scattered):
             self.repack(name, lanes)
-        elif len(view.sources) != 1 or view.sources[0].upsample:
+        elif scattered:
             self.windowed(self.fresh(name), view, Window(), (view.height, view.width), "elementwise", reference=name)
         return self.views[name]
+
+    def cropped(self, view: View) -> bool:
+        """Whether a view shows less than its (first) tensor's pixels."""
+        tensor = self.tensors[view.sources[0].tensor]
+        return (view.height, view.width) != (tensor.height, tensor.width)
 
     def finish(self) -> Program:
         outputs = []
@@ -401,6 +429,7 @@ class _Builder:
             if (
                 view.sources != whole(tensor, self.engine.tm).sources
                 or view.lanes != tensor.lanes
+                or self.cropped(view)
                 or tensor.name in self.inputs
             ):
                 self.windowed(

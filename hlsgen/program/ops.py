@@ -136,7 +136,8 @@ class Operand:
     """A feature map in the place of weights: the keys of scores, the values of an attention.
 
     source: its blocks, none upsampled; every head's channels begin a block. lanes: its logical channel in each physical
-    lane (-1: none). zero_point: of its integers. keys: tokens, height * width.
+    lane (-1: none). zero_point: of its integers. keys: tokens, height * width. window: (rows, columns) of the windows within
+    which queries meet keys, in maps of one size; (0, 0): all meet all.
     """
 
     source: Source
@@ -144,6 +145,7 @@ class Operand:
     heads: int
     keys: int
     zero_point: int
+    window: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)

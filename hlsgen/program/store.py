@@ -92,7 +92,9 @@ def _op(row: dict[str, Any], arrays: dict[str, Any], i: int) -> Op:
 
 
 def _operand(row: dict[str, Any]) -> Operand:
-    return Operand(**row | {"source": Source(**row["source"]), "lanes": tuple(row["lanes"])})
+    return Operand(
+        **row | {"source": Source(**row["source"]), "lanes": tuple(row["lanes"]), "window": tuple(row["window"])}
+    )
 
 
 def _norm(row: dict[str, Any], gain: Any, offset: Any) -> Norm:

@@ -28,6 +28,7 @@ def choose_tile(
     convolves: bool,
     where: str,
     special: str = "",
+    window_of_keys: tuple[int, int] = (0, 0),
 ) -> Tile:
     """A good tile before the part is known; size: the output's height and width.
 
@@ -38,7 +39,18 @@ def choose_tile(
     size_in = ((size[0] - 1) * sh + kh, (size[1] - 1) * sw + kw)
     blocks = groups.count * groups.inputs
     channels = groups.count * groups.outputs * engine.tm
-    shape = OpShape(window, size_in, size, groups, convolves, ((blocks, 0),), engine.tm, channels, special=special)
+    shape = OpShape(
+        window,
+        size_in,
+        size,
+        groups,
+        convolves,
+        ((blocks, 0),),
+        engine.tm,
+        channels,
+        special=special,
+        window_of_keys=window_of_keys,
+    )
     return best_tile(engine, shape, Link(), stream_depths(engine), where)[0]
 
 
@@ -76,6 +88,7 @@ def candidates(engine: EngineConfig, shape: OpShape) -> tuple[Ints, Ints, Ints]:
         shape.size_out,
         shape.groups,
         shape.convolves,
+        shape.window_of_keys,
     )
 
 
@@ -88,6 +101,7 @@ def _candidates(
     size: tuple[int, int],
     groups: BlockGroups,
     convolves: bool,
+    within: tuple[int, int],
 ) -> tuple[Ints, Ints, Ints]:
     (kh, kw), (sh, sw) = window.kernel, window.stride
     outputs = groups.outputs if convolves else 1
@@ -97,11 +111,17 @@ def _candidates(
         counts = sorted({-(-outputs // parts) for parts in range(1, outputs + 1)})
     else:
         counts = [b for b in range(1, outputs + 1) if outputs % b == 0]
-    rows, cols, blocks = np.meshgrid(_splits(size[0]), _splits(size[1]), np.array(counts), indexing="ij")
+    heights_widths = [_divisors(w) if w else _splits(n) for n, w in zip(size, within, strict=True)]
+    rows, cols, blocks = np.meshgrid(*heights_widths, np.array(counts), indexing="ij")
     patch = ((rows - 1) * sh + kh) * ((cols - 1) * sw + kw)
     legal = (patch <= patch_depth) & (-(-rows * cols // tp) * blocks <= acc_depth)
     legal &= np.cumsum(legal, axis=0) <= TALLEST
     return rows[legal], cols[legal], blocks[legal]
+
+
+def _divisors(n: int) -> Ints:
+    """The tile sizes that cut a window of n into equal parts, largest first."""
+    return np.array([d for d in range(n, 0, -1) if n % d == 0], np.int64)
 
 
 def _splits(n: int) -> Ints:

@@ -13,7 +13,17 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from hlsgen.errors import HlsgenError
-from hlsgen.models.attention import attend, attention_scores, tokens
+from hlsgen.models.attention import (
+    WHOLE,
+    Window,
+    attend,
+    attention_scores,
+    cropped,
+    grown,
+    joined,
+    tokens,
+    windows,
+)
 from hlsgen.models.network import activation_kind
 from hlsgen.models.norm import ChannelNorm
 from hlsgen.program.arithmetic import activation_table, addition, conv_requant
@@ -105,14 +115,24 @@ class Norm:
         return torch.from_numpy(y).movedim(-1, 1).float()
 
 
+class Grown:
+    """Zeros below and on the right: the zero point."""
+
+    def __init__(self, x: TensorQ) -> None:
+        self.zero_point = x.zero_point
+
+    def __call__(self, x: Tensor, bottom: int, right: int) -> Tensor:
+        return F.pad(x, (0, right, 0, bottom), value=self.zero_point)
+
+
 class Scores:
     """Products of queries and keys."""
 
     def __init__(self, spec: QuantSpec, q: TensorQ, k: TensorQ, out: TensorQ) -> None:
         self.scaling = scores_scaling(spec.scheme, q, k, out)
 
-    def __call__(self, q: Tensor, k: Tensor, heads: int) -> Tensor:
-        return _scaled(attention_scores(q.double(), k.double(), heads), self.scaling)
+    def __call__(self, q: Tensor, k: Tensor, heads: int, window: Window = WHOLE) -> Tensor:
+        return _scaled(attention_scores(q.double(), k.double(), heads, window), self.scaling)
 
 
 class Attend:
@@ -123,7 +143,9 @@ class Attend:
         self.scaling = attend_scaling(spec.scheme, v, out)
         self.zero_point = v.zero_point
 
-    def __call__(self, s: Tensor, v: Tensor, heads: int) -> Tensor:
+    def __call__(self, s: Tensor, v: Tensor, heads: int, window: Window = WHOLE) -> Tensor:
+        if window != WHOLE:
+            return joined(self(windows(s, window), windows(v, window), heads), v.shape[2:])
         rows = tokens(s, heads)
         p = self.table[(rows.amax(2, keepdim=True) - rows).long()]  # [N, heads, keys, queries]
         total = p.sum(2, keepdim=True)
@@ -210,5 +232,7 @@ def operation(network: fx.GraphModule, node: fx.Node, spec: QuantSpec) -> Operat
     if node.target in (attention_scores, attend):
         a, b = (spec.tensors[cast(fx.Node, source).name] for source in node.args[:2])
         return (Scores if node.target is attention_scores else Attend)(spec, a, b, out)
-    assert node.target in (torch.cat, torch.split, operator.getitem)
+    if node.target is grown:
+        return Grown(inputs[0])
+    assert node.target in (cropped, torch.cat, torch.split, operator.getitem)
     return node.target

@@ -5,7 +5,7 @@ import operator
 import torch
 from torch import fx, nn
 
-from hlsgen.models.attention import attention_scores
+from hlsgen.models.attention import attention_scores, cropped, grown
 from hlsgen.models.network import ATTENTION, activation_kind
 
 
@@ -52,6 +52,8 @@ def shared_scales(network: fx.GraphModule) -> dict[str, str]:
             torch.split,
             operator.getitem,
             torch.cat,
+            grown,
+            cropped,
         )
         if moves:
             for source in node.all_input_nodes:

@@ -41,60 +41,82 @@ inline beat_t turn_get(data_t bank[BEAT][BANK_DEPTH], int channel, int group, in
     return b;
 }
 
+// Where the next key lies within its window: its row's beats from the window's first, its column.
+struct place_t {
+    int row_at, column;
+};
+
+// A window's next `keys` tokens, a burst a row: turned where they are keys of scores, else straight on.
+inline void load_tokens(const op_t &op, const beat_t *memory, int at, int keys, place_t &place,
+                        data_t bank[BEAT][BANK_DEPTH], hls::stream<beat_t> &out) {
+#pragma HLS INLINE
+    int done = 0;
+    while (done < keys) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=TM
+        const int run = least(keys - done, op.window_row - place.column);
+        const int from = at + place.row_at + place.column * BLOCK_BEATS;
+        for (int i = 0; i < run * BLOCK_BEATS; i++) {
+#pragma HLS PIPELINE II=1
+#pragma HLS LOOP_TRIPCOUNT min=1 max=TURN_BEATS
+            const beat_t b = memory[from + i];
+            if (op.kind == OP_SCORES) {
+                turn_put(bank, done + i / BLOCK_BEATS, i % BLOCK_BEATS, b);
+            } else {
+                out.write(b);
+            }
+        }
+        done += run;
+        place.column += run;
+        if (place.column == op.window_row) {
+            place.column = 0;
+            place.row_at += op.operand_line;
+        }
+    }
+}
+
 // The second feature map in the order in which the MAC array takes weights: for every tile and input block, block by
 // block [half][TN][TM]. Of keys, TN runs over channels and TM over keys; of values, the other way round, as they lie.
+// A tile lies in one window, and meets that window's tokens.
 inline void load_operand(const op_t &op, const beat_t *memory, hls::stream<beat_t> &out) {
 #pragma HLS INLINE off
     static data_t bank[BEAT][BANK_DEPTH];
 #pragma HLS ARRAY_PARTITION variable=bank dim=1 complete
     const bool scores = op.kind == OP_SCORES;
     walk_t w = walk_begin(op);
+    int window_y = 0, window_x = 0;  // its first row and column
+    place_t tile_begins = {0, 0};    // of scores: the tile's first key
     for (int t = 0; t < op.tiles; t++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_TILES
+        if (w.out_x == 0) window_x = 0;
+        if (w.out_x >= window_x + op.window_w) window_x += op.window_w;
+        if (w.out_y >= window_y + op.window_h) window_y += op.window_h;
+        const int window_at = op.operand + times(window_y, op.operand_line) + window_x * BLOCK_BEATS;
+        if (w.group == 0) tile_begins.row_at = tile_begins.column = 0;
+        place_t place = tile_begins, block_begins = {0, 0};
         const int blocks = tile_blocks(w, op);
         // Attention's input block 0 holds the rows' largest scores: nothing is multiplied by it.
         for (int c = scores ? 0 : 1; c < op.in_blocks; c++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
             const int rows = c == op.in_blocks - 1 ? op.halves * TN : TM;
+            const int used = c == op.in_blocks - 1 ? op.last_lanes : TM;
+            place = tile_begins;
             for (int b = 0; b < blocks; b++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
                 const int channels = scores ? w.first_block + c : w.block + b;
                 const int key = (scores ? times(w.group, op.tile_m) + b : c - 1) * TM;
-                const int keys = least(TM, op.keys - key);
-                const int at = op.operand + times(channels, op.operand_plane) + key * BLOCK_BEATS;
-                if (scores) {
-                    for (int i = 0; i < keys * BLOCK_BEATS; i++) {
-#pragma HLS PIPELINE II=1
-#pragma HLS LOOP_TRIPCOUNT min=1 max=TURN_BEATS
-                        turn_put(bank, i / BLOCK_BEATS, i % BLOCK_BEATS, memory[at + i]);
-                    }
-                    const int used = c == op.in_blocks - 1 ? op.last_lanes : TM;
-                    for (int i = 0; i < rows * BLOCK_BEATS; i++) {
-#pragma HLS PIPELINE II=1
-#pragma HLS LOOP_TRIPCOUNT min=1 max=TURN_BEATS
-                        const int channel = i / BLOCK_BEATS;
-                        out.write(turn_get(bank, channel, i % BLOCK_BEATS, channel < used ? keys : 0));
-                    }
-                } else {
-                    const int there = least(rows, keys) * BLOCK_BEATS;
-                    for (int i = 0; i < there; i++) {
-#pragma HLS PIPELINE II=1
-#pragma HLS LOOP_TRIPCOUNT min=1 max=TURN_BEATS
-                        out.write(memory[at + i]);
-                    }
-                    for (int i = there; i < rows * BLOCK_BEATS; i++) {
+                const int keys = least(scores ? TM : rows, op.keys - key);
+                if (!scores) place = block_begins;
+                load_tokens(op, memory, window_at + times(channels, op.operand_plane), keys, place, bank, out);
+                for (int i = scores ? 0 : keys * BLOCK_BEATS; i < rows * BLOCK_BEATS; i++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=0 max=TURN_BEATS
-                        beat_t none;
-                        for (int j = 0; j < BEAT; j++) {
-#pragma HLS UNROLL
-                            none.v[j] = 0;
-                        }
-                        out.write(none);
-                    }
+                    const int channel = i / BLOCK_BEATS;
+                    out.write(turn_get(bank, channel, i % BLOCK_BEATS, scores && channel < used ? keys : 0));
                 }
             }
+            block_begins = place;
         }
+        tile_begins = place;
         walk_next(w, op);
     }
 }

@@ -132,6 +132,8 @@ struct op_t {
 #ifdef ATTENTION
     int operand, operand_plane;     // keys or values: first beat, beats from one channel block to the next
     int keys, last_keys;            // of a head; of them in the last block
+    int window_h, window_w;         // rows and columns of queries that share keys: a window's, or more than there are
+    int window_row, operand_line;   // neighbouring keys in memory; beats from one row of the operand to the next
     int multiplier, scaling_shift;  // scores: of every sum; attention: the values' scale over the output's
     int operand_zero;               // the values' zero point
     int head_planes;                // scores: beats from one head's blocks to the next's

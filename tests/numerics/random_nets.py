@@ -94,11 +94,16 @@ class RandomNet:
         return self.conv(x, act=bool(r.integers(4)))
 
     def attention(self) -> str:
-        """Queries of one map, keys and values of another of any size, heads of any width."""
+        """Queries of one map, keys and values of another of any size, heads of any width; or one map in windows."""
         r = self.random
         x = self.pick()
+        _, h, w = self.layers.shapes[x]
         small = [t for t in self.live if self.layers.shapes[t][1] * self.layers.shapes[t][2] <= 300]
         y = str(r.choice(small)) if small else self.pooled(x)
+        window = (0, 0)
+        if r.random() < 0.5:
+            window = (int(r.integers(1, 8)), int(r.integers(1, 8)))
+            y = x = self.grown(x, -h % window[0], -w % window[1])
         heads = int(r.integers(1, 4))
         width = heads * int(r.choice([1, 3, 8, 16, 20, 33]))
         q, k = (self.conv(t, act=False, out=width, quant=self.even(), pointwise=True) for t in (x, y))
@@ -111,9 +116,23 @@ class RandomNet:
         scale = max(float(np.float32(largest / 60)), a * b)
         scale = 2.0 ** round(np.log2(scale)) if self.scheme == "fixed" else scale
         zero_point = 0 if self.scheme == "fixed" else int(r.integers(-128, 128))
-        self.layers.scores(scores, q, k, TensorQ(scale, zero_point), heads)
-        self.layers.attend(made, scores, v, self.q, heads)
-        return made
+        self.layers.scores(scores, q, k, TensorQ(scale, zero_point), heads, window)
+        self.layers.attend(made, scores, v, self.q, heads, window)
+        if self.layers.shapes[made][1:] == (h, w):
+            return made
+        name = self.name("crop")
+        self.layers.crop(name, made, self.q, (h, w))
+        return name
+
+    def grown(self, x: str, bottom: int, right: int) -> str:
+        """x with zeros below and on the right, which sometimes others read too."""
+        if not bottom and not right:
+            return x
+        name = self.name("grown")
+        self.layers.grow(name, x, self.q, bottom, right)
+        if self.random.random() < 0.3:
+            self.live.append(name)
+        return name
 
     def norm(self) -> str:
         """LayerNorm of any map."""

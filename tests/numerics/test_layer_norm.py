@@ -156,5 +156,5 @@ def test_from_float_to_hardware(scheme: Scheme, tmp_path: Path) -> None:
 def test_bad_norms_are_told_in_a_sentence() -> None:
     with pytest.raises(HlsgenError, match="scheme native cannot run the LayerNorm at norm; use --scheme fixed or"):
         quantize(small(), photographs(1, (3, 8, 8)), "native")
-    with pytest.raises(HlsgenError, match="a LayerNorm with weights up to 1e\\+09 to a scale of 0.25 is out of range"):
+    with pytest.raises(HlsgenError, match=r"a LayerNorm with weights up to 1e\+09 to a scale of 0.25 is out of range"):
         norm_constants(np.array([1e9]), np.array([0.0]), 1e-6, TensorQ(0.5, 0), TensorQ(0.25, 0))

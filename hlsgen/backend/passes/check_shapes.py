@@ -22,7 +22,7 @@ from hlsgen.errors import HlsgenError
 from hlsgen.program.arithmetic import fraction_bits
 from hlsgen.quantize.spec import TensorQ
 
-MOVERS = ("HlsgenConcatenate", "HlsgenSplit", "MaxPooling2D", "UpSampling2D")
+MOVERS = ("HlsgenConcatenate", "HlsgenSplit", "MaxPooling2D", "UpSampling2D", "HlsgenGrow", "HlsgenCrop")
 
 
 class CheckShapes(ModelOptimizerPass):  # type: ignore[misc]
@@ -124,10 +124,16 @@ def output_shapes(node: Any, inputs: list[tuple[int, ...]]) -> list[tuple[int, .
         _expect(node, all(shape[1:] == (h, w) for shape in inputs), inputs)
         return [(sum(shape[0] for shape in inputs), h, w)]
     if kind in ("HlsgenScores", "HlsgenAttend"):
-        heads, (c2, h2, w2) = int(get("heads")), inputs[1]
-        scores = kind == "HlsgenScores"
-        _expect(node, c2 % heads == 0 and (c == c2 if scores else c == heads * h2 * w2), inputs)
-        return [(heads * h2 * w2 if scores else c2, h, w)]
+        heads, (c2, h2, w2), (rows, columns) = int(get("heads")), inputs[1], get("window")
+        scores, keys = kind == "HlsgenScores", rows * columns or h2 * w2
+        _expect(node, not rows or ((h, w) == (h2, w2) and h % rows == 0 and w % columns == 0), inputs)
+        _expect(node, c2 % heads == 0 and (c == c2 if scores else c == heads * keys), inputs)
+        return [(heads * keys if scores else c2, h, w)]
+    if kind == "HlsgenGrow":
+        return [(c, h + get("pad_bottom"), w + get("pad_right"))]
+    if kind == "HlsgenCrop":
+        _expect(node, get("out_height") <= h and get("out_width") <= w, inputs)
+        return [(c, get("out_height"), get("out_width"))]
     _expect(node, all(shape == inputs[0] for shape in inputs), inputs)  # activation, addition
     return [inputs[0]]
 
