@@ -1,0 +1,114 @@
+"""A transformer's block in windows, from float to hardware: norm, padding, attention in windows, cut, projection, MLP."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+from hlsgen import csim
+from hlsgen.backend import store
+from hlsgen.backend.frontend_layers import layer_list
+from hlsgen.backend.graph import model_graph, run_passes
+from hlsgen.cost.hardware import Link
+from hlsgen.cost.simulate import simulate
+from hlsgen.errors import HlsgenError
+from hlsgen.frontend.agreement import LIMIT, agreement
+from hlsgen.frontend.onnx_read import read_fp32
+from hlsgen.frontend.onnx_write import shapes, write_fp32
+from hlsgen.frontend.qdq_read import read_qdq
+from hlsgen.frontend.qdq_write import write_qdq
+from hlsgen.models.attention import attend, attention_scores, cropped, grown
+from hlsgen.models.norm import ChannelNorm
+from hlsgen.program import golden
+from hlsgen.program.lower import lower
+from hlsgen.quantize import quantize
+from hlsgen.quantize.spec import Scheme
+from tests.numerics.test_engine import ENGINES, prove
+from tests.numerics.test_layer_norm import Leaves
+from tests.quantize_nets import photographs
+
+fx.wrap("attention_scores")
+fx.wrap("attend")
+fx.wrap("grown")
+fx.wrap("cropped")
+SHAPE = (3, 36, 44)  # patches: 9 x 11, in windows of 4 x 4 that cover 12 x 12
+
+
+class Block(nn.Module):
+    def __init__(self, heads: int = 2, d: int = 10) -> None:
+        super().__init__()
+        c = heads * d
+        self.heads = heads
+        self.stem, self.norm1, self.norm2 = nn.Conv2d(3, c, 4, stride=4), ChannelNorm(c), ChannelNorm(c)
+        self.q, self.k, self.v, self.proj = (nn.Conv2d(c, c, 1) for _ in range(4))
+        self.lin1, self.gelu, self.lin2 = nn.Conv2d(c, 3 * c, 1), nn.GELU(), nn.Conv2d(3 * c, c, 1)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        x = self.stem(image)
+        y = grown(self.norm1(x), 3, 1)
+        scores = attention_scores(self.q(y), self.k(y), self.heads, (4, 4))
+        x = torch.add(x, self.proj(cropped(attend(scores, self.v(y), self.heads, (4, 4)), 9, 11)))
+        return (torch.add(x, self.lin2(self.gelu(self.lin1(self.norm2(x))))),)
+
+
+def block() -> fx.GraphModule:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = Block().eval().requires_grad_(False)
+    module.q.weight.mul_(3)
+    return fx.GraphModule(module, Leaves().trace(module))
+
+
+def test_windows_are_attention_of_each() -> None:
+    network, image = block(), torch.rand(1, *SHAPE)
+    found = {}
+
+    class Keep(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> object:
+            found[n.name] = super().run_node(n)
+            return found[n.name]
+
+    Keep(network).run(image)
+    cell = np.s_[:, :, 4:8, 8:12]
+    alone = attend(attention_scores(found["q"][cell], found["k"][cell], 2), found["v"][cell], 2)
+    torch.testing.assert_close(found["attend"][cell], alone)
+
+
+@pytest.mark.parametrize("scheme", ["fixed", "affine"])
+def test_from_float_to_hardware(scheme: Scheme, tmp_path: Path) -> None:
+    network, images = block(), photographs(3, SHAPE)
+    write_fp32(network, SHAPE, tmp_path / "float.onnx", "block")
+    read, _ = read_fp32(tmp_path / "float.onnx")
+    assert [n.name for n in read.graph.nodes] == [n.name for n in network.graph.nodes]
+    image = torch.from_numpy(images[0])[None]
+    torch.testing.assert_close(read(image), network(image))
+
+    reference = quantize(network, images, scheme)
+    tensors = reference.tensors(images[0])
+    write_qdq(network, reference.spec, SHAPE, tmp_path / "q.onnx", "block")
+    again, spec, _ = read_qdq(tmp_path / "q.onnx")
+    assert dict(spec.tensors) == dict(reference.spec.tensors)
+    assert [n.name for n in again.graph.nodes] == [n.name for n in network.graph.nodes]
+    assert agreement(tmp_path / "q.onnx", tensors, images[0])["equal_inputs"]["largest"] <= LIMIT
+
+    graph = model_graph(layer_list(network, reference.spec, SHAPE), "block", "unused")
+    store.save(graph, tmp_path / "graph")
+    graph = store.read(tmp_path / "graph", "block", "unused")
+    run_passes(graph)
+    program = lower(graph, ENGINES[0])
+    assert not [op for op in program.ops if "grown" in op.name or "cropped" in op.name]  # addresses, no work
+    assert all(op.tile.rows in (1, 2, 4) and op.tile.cols in (1, 2, 4) for op in program.ops if op.operand)
+    assert golden.check(program, tensors["image"], tensors) > 0
+    prove(program, tmp_path, 0)
+    through = csim.simulate(tmp_path, program, tmp_path / "data", tokens=simulate(program, Link()).op_tokens)
+    assert through.streams is not None and through.mismatches == 0
+    got, wanted = reference(image)[0], network(image)[0]
+    assert ((got - wanted) ** 2).sum() < 0.01 * (wanted**2).sum()
+
+
+def test_maps_that_windows_do_not_divide() -> None:
+    network = block()
+    with pytest.raises(HlsgenError, match=r"in windows of 4x4 expects maps that they divide, got \[\(20, 13, 12\)"):
+        shapes(network, (3, 40, 44))
