@@ -47,6 +47,8 @@ PLACE_OF: dict[str, dict[str, float]] = {
     "AXI-Lite": {TOP: 1},
     "loaders": {"load_input": 2 / 7, "load_residual": 2 / 7, "store_output": 2 / 7, "load_weights": 1 / 7},
     "addresses": {"load_input": 3 / 12, "load_residual": 1 / 12, "store_output": 1 / 12, "mac": 7 / 12},
+    "attention": {"load_residual": 1 / 4, "mac": 1 / 4, "epilogue": 1 / 2},
+    "LayerNorm": {"mac": 1 / 4, "epilogue": 3 / 4},
     "program": _EACH,  # every process reads its own fields of the instruction
 }
 """Which share of a term lies where."""

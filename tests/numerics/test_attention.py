@@ -215,6 +215,19 @@ def test_from_float_to_hardware(scheme: Scheme, tmp_path: Path) -> None:
         assert ((a - b) ** 2).sum() < 0.01 * (b**2).sum()
 
 
+def test_hls4ml_predicts_what_pytorch_computes(tmp_path: Path) -> None:
+    network, shape = small(), (3, 12, 10)
+    images = photographs(2, shape)
+    reference = quantize(network, images, "affine")
+    graph = model_graph(layer_list(network, reference.spec, shape), "small", tmp_path)
+    run_passes(graph)
+    graph.write()
+    graph.compile()
+    wanted = reference(torch.from_numpy(images[0])[None])
+    for got, expected in zip(graph.predict(images[0][None]), wanted, strict=True):
+        np.testing.assert_array_equal(np.asarray(got).reshape(-1), expected.numpy().reshape(-1))
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_random_networks_with_attention(seed: int, tmp_path: Path) -> None:
     random = np.random.default_rng(seed)

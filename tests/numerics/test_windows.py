@@ -11,8 +11,11 @@ from hlsgen import csim
 from hlsgen.backend import store
 from hlsgen.backend.frontend_layers import layer_list
 from hlsgen.backend.graph import model_graph, run_passes
+from hlsgen.cost.calibrate import PLACE_OF
 from hlsgen.cost.hardware import Link
+from hlsgen.cost.resources import terms, widths
 from hlsgen.cost.simulate import simulate
+from hlsgen.cost.streams import stream_depths
 from hlsgen.errors import HlsgenError
 from hlsgen.frontend.agreement import LIMIT, agreement
 from hlsgen.frontend.onnx_read import read_fp32
@@ -100,6 +103,8 @@ def test_from_float_to_hardware(scheme: Scheme, tmp_path: Path) -> None:
     program = lower(graph, ENGINES[0])
     assert not [op for op in program.ops if "grown" in op.name or "cropped" in op.name]  # addresses, no work
     assert all(op.tile.rows in (1, 2, 4) and op.tile.cols in (1, 2, 4) for op in program.ops if op.operand)
+    priced = terms(program.engine, widths(program), stream_depths(program.engine))
+    assert {"attention", "LayerNorm"} < set(priced) <= set(PLACE_OF)
     assert golden.check(program, tensors["image"], tensors) > 0
     prove(program, tmp_path, 0)
     through = csim.simulate(tmp_path, program, tmp_path / "data", tokens=simulate(program, Link()).op_tokens)
