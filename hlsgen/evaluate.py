@@ -48,39 +48,104 @@ def accuracy(
     Raises:
         HlsgenError: ultralytics is not installed, or `data` is not such a data set.
     """
-    validator_class, detect_class = _ultralytics()
-    with tempfile.TemporaryDirectory(prefix="hlsgen-evaluate-") as scratch, _quiet(), torch.inference_mode():
-        described = _described(data, list(meta.classes), Path(scratch), limit)
-        options = {
-            "imgsz": imgsz,
-            "batch": 1,
-            "rect": True,
-            "plots": False,
-            "workers": 0,
-            "task": "detect",
-            "conf": 0.001,
-        }
-        validator = validator_class(args=options, save_dir=Path(scratch) / "runs")
-        validator.data, validator.stride, validator.device = described, max(meta.strides), torch.device("cpu")
-        validator.names, validator.training = dict(enumerate(meta.classes)), False
-        try:
-            loader = validator.get_dataloader(described["val"], 1)
-        except (FileNotFoundError, AssertionError, ValueError) as error:
-            raise HlsgenError(f"{data}: no images that ultralytics can read ({str(error).splitlines()[0]})") from error
-        validator.dataloader = loader
-        decode = _decoder(detect_class, meta)
-        validator.init_metrics(_Names(validator.names))
-        for index, batch in enumerate(loader):
-            batch = validator.preprocess(batch)
-            validator.update_metrics(validator.postprocess(decode(heads(batch["img"]))), batch)
+    with Labelled.opened(meta, data, imgsz, limit) as labelled:
+        found = []
+        for index in range(len(labelled)):
+            found.append(labelled.predict(heads, index))
             if progress is not None:
-                progress(index + 1, len(loader))
-        found: Mapping[str, float] = validator.get_stats()
+                progress(index + 1, len(labelled))
+        return labelled.score(found)
+
+
+class Labelled:
+    """Labelled images behind ultralytics' validator: image by image the network's input and the boxes found, then mAP."""
+
+    def __init__(self, validator: Any, detect_class: Any, meta: Detector, data: Path) -> None:
+        self._validator = validator
+        self._decode = _decoder(detect_class, meta)
+        self._dataset = validator.dataloader.dataset
+        self._data = data
+
+    @classmethod
+    @contextmanager
+    def opened(cls, meta: Detector, data: Path, imgsz: int = 640, limit: int | None = None) -> Iterator["Labelled"]:
+        """The data set, for the block's length; parameters and errors as `accuracy`."""
+        validator_class, detect_class = _ultralytics()
+        with tempfile.TemporaryDirectory(prefix="hlsgen-evaluate-") as scratch, _quiet(), torch.inference_mode():
+            described = _described(data, list(meta.classes), Path(scratch), limit)
+            options = {
+                "imgsz": imgsz,
+                "batch": 1,
+                "rect": True,
+                "plots": False,
+                "workers": 0,
+                "task": "detect",
+                "conf": 0.001,
+            }
+            validator = validator_class(args=options, save_dir=Path(scratch) / "runs")
+            validator.data, validator.stride, validator.device = described, max(meta.strides), torch.device("cpu")
+            validator.names, validator.training = dict(enumerate(meta.classes)), False
+            try:
+                validator.dataloader = validator.get_dataloader(described["val"], 1)
+            except (FileNotFoundError, AssertionError, ValueError) as error:
+                raise HlsgenError(
+                    f"{data}: no images that ultralytics can read ({str(error).splitlines()[0]})"
+                ) from error
+            validator.init_metrics(_Names(validator.names))
+            labelled = cls(validator, detect_class, meta, data)
+            labelled.check_labels(len(meta.classes))
+            yield labelled
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def check_labels(self, classes: int) -> None:
+        """Hold the labels to the network.
+
+        Raises:
+            HlsgenError: no image has a box, or a box's class is none of the network's.
+        """
+        kinds = [float(kind) for label in self._dataset.labels for kind in label["cls"].reshape(-1)]
+        if not kinds:
+            raise HlsgenError(f"{self._data}: none of its {len(self)} images has a box; give labels of these images")
+        if max(kinds) >= classes:
+            raise HlsgenError(
+                f"{self._data}: a label has class {max(kinds):g}, the network has {classes} classes (0 to {classes - 1})"
+            )
+
+    def name(self, index: int) -> str:
+        """The image's file name without its suffix."""
+        return Path(self._dataset.im_files[index]).stem
+
+    def image(self, index: int) -> Tensor:
+        """The network's input: float32 [1, 3, H, W], 0..1, H and W multiples of the stride."""
+        return self._batch(index)["img"]  # type: ignore[no-any-return]
+
+    def predict(self, heads: Heads, index: int) -> Tensor:
+        """The boxes after non-maximum suppression, in the input's pixels: float32 [N, 6], x1 y1 x2 y2 score class."""
+        return self.boxes(heads(self.image(index)))
+
+    def boxes(self, raw: Sequence[Tensor]) -> Tensor:
+        """Of raw head maps, the boxes that mAP is measured on (conf 0.001, IoU 0.7): float32 [N, 6]."""
+        found = self._validator.postprocess(self._decode(raw))[0]
+        return torch.cat([found["bboxes"], found["conf"][:, None], found["cls"][:, None].float()], 1)
+
+    def score(self, found: Sequence[Tensor]) -> dict[str, float]:
+        """mAP of one prediction an image, in order: map50_95, map50 (0..1), images."""
+        v = self._validator
+        v.init_metrics(_Names(v.names))
+        for index, boxes in enumerate(found):
+            prediction = {"bboxes": boxes[:, :4], "conf": boxes[:, 4], "cls": boxes[:, 5], "extra": boxes[:, 6:]}
+            v.update_metrics([prediction], self._batch(index))
+        stats: Mapping[str, float] = v.get_stats()
         return {
-            "map50_95": float(found["metrics/mAP50-95(B)"]),
-            "map50": float(found["metrics/mAP50(B)"]),
-            "images": int(validator.seen),
+            "map50_95": float(stats["metrics/mAP50-95(B)"]),
+            "map50": float(stats["metrics/mAP50(B)"]),
+            "images": int(v.seen),
         }
+
+    def _batch(self, index: int) -> Any:
+        return self._validator.preprocess(self._dataset.collate_fn([self._dataset[index]]))
 
 
 class _Names:
