@@ -77,6 +77,13 @@ class Reference(nn.Module):
         }
 
     @torch.inference_mode()
+    def values(self, image: Image) -> dict[str, Tensor]:
+        """By node name, the real numbers that every tensor's integers stand for, float32 [1, C, H, W]."""
+        held = self._machine.run(_batch(image))
+        tensors = self.spec.tensors
+        return {name: (value - tensors[name].zero_point) * tensors[name].scale for name, value in held.items()}
+
+    @torch.inference_mode()
     def quantize_input(self, image: Image) -> npt.NDArray[np.int8]:
         """The engine's input, int8 [C, H, W]."""
         return self._machine.quantize(_batch(image))[0].numpy().astype(np.int8)

@@ -75,7 +75,7 @@ def refitted(
 def _fitted(conv: nn.Conv2d, x: Tensor, y: Tensor, generator: torch.Generator, refit: bool) -> tuple[nn.Conv2d, Inputs]:
     """The convolution refitted to take x [N, C, H, W] to y [N, O, H', W'], or as it is, and what its weights meet."""
     positions = torch.randperm(y.shape[0] * y.shape[2] * y.shape[3], generator=generator)[:FIELDS]
-    fields = _receptive_fields(conv, x, y.shape[-2:], positions)  # [samples, G, D]
+    fields = receptive_fields(conv, x, y.shape[-2:], positions)  # [samples, G, D]
     outputs = y.permute(0, 2, 3, 1).reshape(-1, conv.groups, y.shape[1] // conv.groups)[
         positions
     ]  # [samples, G, O / G]
@@ -97,7 +97,7 @@ def _fitted(conv: nn.Conv2d, x: Tensor, y: Tensor, generator: torch.Generator, r
     return fitted, Inputs(covariance, mean)
 
 
-def _receptive_fields(conv: nn.Conv2d, x: Tensor, size: Sequence[int], positions: Tensor) -> Tensor:
+def receptive_fields(conv: nn.Conv2d, x: Tensor, size: Sequence[int], positions: Tensor) -> Tensor:
     """What the outputs at `positions` (image * rows * columns + row * columns + column) see: [positions, groups, D].
 
     x: [N, C, H, W]; size: the output's rows and columns. D = C / groups * KH * KW.

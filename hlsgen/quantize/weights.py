@@ -50,7 +50,7 @@ def quantize_weights(
     best_error = torch.full(flat.shape[:2], np.inf, dtype=torch.float64)
     best_scale = torch.zeros(flat.shape[:2], dtype=torch.float64)
     moments = seen.moments  # float32: the cost only ranks candidates
-    for candidate in _candidates(flat, scheme, bits):
+    for candidate in scale_candidates(flat, scheme, bits):
         scale = _limited(candidate, lowest, highest, scheme).reshape(flat.shape[:2])
         error = flat - nearest(flat, scale, low, high) * scale[..., None]
         cost = ((error.float() @ moments) * error).sum(-1)
@@ -76,10 +76,10 @@ def largest_weight_scale(conv: nn.Module | None, scheme: Scheme, bits: int) -> f
     """The coarsest scale that `quantize_weights` would choose for a channel if nothing held it."""
     assert isinstance(conv, nn.Conv2d)
     flat = conv.weight.detach().double().reshape(conv.weight.shape[0], -1)
-    return float(np.max(_candidates(flat, scheme, bits)))
+    return float(np.max(scale_candidates(flat, scheme, bits)))
 
 
-def _candidates(flat: torch.Tensor, scheme: Scheme, bits: int) -> list[Floats]:
+def scale_candidates(flat: torch.Tensor, scheme: Scheme, bits: int) -> list[Floats]:
     """Scales to try, each [O]."""
     largest = flat.abs().amax(-1).reshape(-1).numpy() / ((1 << (bits - 1)) - 1)
     largest = np.where(largest > 0, largest, 1e-30)
