@@ -26,8 +26,10 @@ from hlsgen.quantize.structure import module_of, shared_scales
 
 Images = Sequence[npt.NDArray[np.float32]]
 HELD_OUT = 8  # of so many images one is held out
-SCALE_RATE = 0.3  # of the weights' learning rate: what binary points take
+SCALE_RATE = 1.0  # of the weights' learning rate: what binary points take
 BIAS_RATE = 0.1
+FARTHEST = 3.0  # binary places that a point may move
+INSIDE = 0.45  # how far from its integer a weight may start
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def trained(
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+        student.bounded()
         schedule.step()
         progress(step + 1, settings.steps)
     result = Reference.from_spec(begun.network, student.spec(), begun.shape)
@@ -165,11 +168,17 @@ class _Student(nn.Module):
         for node in self.network.graph.nodes:
             if node.name in self.begun.convs:
                 held, x = self.begun.convs[node.name], self.begun.tensors[node.all_input_nodes[0].name]
-                self.values[node.name] = nn.Parameter(torch.from_numpy(held.weight.astype(np.float32)))
+                integers = torch.from_numpy(held.weight.astype(np.float32))
+                scale = torch.from_numpy(held.weight_scale).float()[:, None, None, None]
+                module: Any = module_of(self.network, node)
+                # where in its integer's share the float weight lies: all in the middle, they would cross together
+                latent = torch.clamp(module.weight.detach() / scale, integers - INSIDE, integers + INSIDE)
+                self.values[node.name] = nn.Parameter(latent)
                 self.scales[node.name] = nn.Parameter(
                     torch.from_numpy(np.log2(held.weight_scale)).float()[:, None, None, None]
                 )
                 self.biases[node.name] = nn.Parameter(torch.from_numpy(held.bias * x.scale * held.weight_scale).float())
+        self.starts = [(t, t.detach().clone()) for t in (*self.points.values(), *self.scales.values())]
 
     def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
         return [
@@ -177,6 +186,12 @@ class _Student(nn.Module):
             {"params": [*self.points.parameters(), *self.scales.parameters()], "lr": SCALE_RATE * rate},
             {"params": list(self.biases.parameters()), "lr": BIAS_RATE * rate},
         ]
+
+    @torch.no_grad()
+    def bounded(self) -> None:
+        """Keep binary points near where calibration put them."""
+        for learned, start in self.starts:
+            learned.clamp_(start - FARTHEST, start + FARTHEST)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return _flat(_Run(self).run(images))

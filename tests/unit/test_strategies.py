@@ -147,10 +147,10 @@ def test_training_brings_the_outputs_nearer() -> None:
     from hlsgen.quantize.recipe import Recipe
     from hlsgen.quantize.train import Training, trained
 
-    recipe = Recipe(weight_bits=3, refit=False, rounding="nearest")
+    recipe = Recipe(weight_bits=6, ranges="percentile", percentile=97)  # which clips far too much
     images = photographs(9)
     begun = quantize(mixed(), images, "fixed", recipe=recipe)
-    reference, note = trained(begun, images, 0, Training(60, 4, 16, 0.02, recipe), lambda done, total: None)
+    reference, note = trained(begun, images, 0, Training(60, 4, 16, 0.05, recipe), lambda done, total: None)
     assert reference is not begun, note
     fresh = [torch.from_numpy(i)[None] for i in photographs(4, seed=7)]
 
@@ -159,9 +159,9 @@ def test_training_brings_the_outputs_nearer() -> None:
             float(((y - t) ** 2).mean() / t.var()) for x in fresh for y, t in zip(r(x), r.network(x), strict=True)
         )
 
-    assert error(reference) < 0.8 * error(begun)  # on images that neither has seen
+    assert error(reference) < 0.3 * error(begun)  # on images that neither has seen
     for q in reference.spec.convs.values():
-        assert -4 <= int(q.weight.min()) and int(q.weight.max()) <= 3
+        assert -32 <= int(q.weight.min()) and int(q.weight.max()) <= 31
         assert np.array_equal(np.exp2(np.rint(np.log2(q.weight_scale))), q.weight_scale)
 
 
