@@ -59,6 +59,7 @@ def integer(strategy: Strategy, task: Task) -> Quantized:
         task.network,
         task.images,
         scheme,
+        pre_bits=task.pre_bits,
         progress=task.progress.step,
         relevance=task.relevance,
         recipe=strategy.recipe,

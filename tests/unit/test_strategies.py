@@ -161,7 +161,7 @@ def test_training_brings_the_outputs_nearer() -> None:
 
     assert error(reference) < 0.3 * error(begun)  # on images that neither has seen
     for q in reference.spec.convs.values():
-        assert -32 <= int(q.weight.min()) and int(q.weight.max()) <= 31
+        assert int(q.weight.min()) >= -32 and int(q.weight.max()) <= 31
         assert np.array_equal(np.exp2(np.rint(np.log2(q.weight_scale))), q.weight_scale)
 
 

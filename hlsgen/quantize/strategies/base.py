@@ -23,7 +23,7 @@ class Task:
     """What is to be quantized.
 
     network: the float network; shape: its image's (C, H, W); images: for calibration, float32 [C, H, W], 0..1; reg_max: of
-    the detection heads, 0 where the outputs are something else.
+    the detection heads, 0 where the outputs are something else. pre_bits: of integer pre-activations, or None for the scheme's.
     """
 
     network: "fx.GraphModule"
@@ -31,6 +31,7 @@ class Task:
     images: Sequence[Any]
     reg_max: int = 0
     progress: Progress = field(default_factory=Quiet)
+    pre_bits: int | None = None
 
     @property
     def relevance(self) -> "Relevance":
@@ -92,3 +93,13 @@ class Strategy(ABC):
     def has_weight_bits(cls) -> bool:
         """Whether weights may have fewer bits than 8."""
         return cls.scheme in ("fixed", "affine")
+
+    @classmethod
+    def tools(cls) -> set[str]:
+        """Which settings of its recipe the strategy makes use of."""
+        if not cls.calibrated:
+            return set()
+        ranges = {"ranges", "percentile"}
+        if cls.scheme == "native":
+            return ranges | {"equalize"}
+        return ranges | {"rounding", "refit", "correct_bias", "equalize"}

@@ -47,6 +47,10 @@ class MinifloatStrategy(Strategy):
         Minifloat(int(found[1]), int(found[2]))  # says where it makes no sense
         return replace(self, exponent=int(found[1]), mantissa=int(found[2]))
 
+    @classmethod
+    def tools(cls) -> set[str]:
+        return {"ranges"}
+
     def quantize(self, task: Task) -> "Quantized":
         from hlsgen.quantize.calibrate import Histogram, calibrate
         from hlsgen.quantize.executables import Rounded, Simulated
@@ -55,6 +59,8 @@ class MinifloatStrategy(Strategy):
         from hlsgen.quantize.relevance import irrelevant
         from hlsgen.quantize.structure import activations_fed, outputs, shared_scales
 
+        if self.recipe.ranges not in ("mse", "minmax"):
+            raise HlsgenError(f"the ranges of minifloat are mse or minmax, got {self.recipe.ranges}: a float need not clip")
         network, form = task.network, Minifloat(self.exponent, self.mantissa)
         relevance = task.relevance if self.recipe.ranges == "mse" else irrelevant
         seen = calibrate(network, task.images, task.progress.step, relevance, len(task.images), self.recipe.seed)

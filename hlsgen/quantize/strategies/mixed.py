@@ -73,6 +73,7 @@ class Mixed(Strategy):
             task.network,
             task.images,
             "fixed",
+            pre_bits=task.pre_bits,
             progress=task.progress.step,
             relevance=task.relevance,
             recipe=chosen.recipe,

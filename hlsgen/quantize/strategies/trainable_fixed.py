@@ -33,6 +33,7 @@ class TrainableFixed(Strategy):
             task.network,
             task.images,
             "fixed",
+            pre_bits=task.pre_bits,
             progress=task.progress.step,
             relevance=task.relevance,
             recipe=self.recipe,
