@@ -63,6 +63,7 @@ def integer(strategy: Strategy, task: Task) -> Quantized:
         progress=task.progress.step,
         relevance=task.relevance,
         recipe=strategy.recipe,
+        known=task.known,
     )
     return referenced(strategy, reference)
 

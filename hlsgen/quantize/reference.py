@@ -1,5 +1,6 @@
 """The INT8 PyTorch model that the hardware must equal: made by calibration, or from a spec; saved and loaded."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sized
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,7 @@ def quantize(
     progress: Progress | None = None,
     relevance: Relevance = outputs_alike,
     recipe: Recipe | None = None,
+    known: dict[object, Statistics] | None = None,
 ) -> Reference:
     """Quantize a float network by its activations on `images` ([C, H, W], float32, 0..1, one size), read once.
 
@@ -137,6 +139,7 @@ def quantize(
     progress: told (pieces of work done, how many there are): images, then convolutions; 0 where it is not known.
     relevance: what the outputs are read for (`hlsgen.quantize.relevance`).
     recipe: the calibration tools (`native` takes their ranges only: PyTorch's own static quantization has no others).
+    known: statistics of earlier calls for this network and these images, taken from there and added to.
 
     Raises:
         HlsgenError: no images, not all of one shape, values or weights that are not finite, an unknown scheme, or a
@@ -165,7 +168,15 @@ def quantize(
 
     if recipe.ranges != "mse":
         relevance = irrelevant
-    statistics = calibrate(network, _keeping(images, first, IMAGES), step, relevance, length, recipe.seed)
+    key = (recipe.ranges == "mse", recipe.equalize, recipe.seed)
+    statistics = known.get(key) if known is not None else None
+    if statistics is None:
+        statistics = calibrate(network, _keeping(images, first, IMAGES), step, relevance, length, recipe.seed)
+        if known is not None:
+            known[key] = statistics
+    else:
+        first.extend(itertools.islice(images, IMAGES))
+        done = length
     tensors = choose_scales(network, statistics, scheme, pre_bits, recipe)
     if scheme == "native":
         return Reference(network, native_spec(network, tensors), statistics.shape)

@@ -32,6 +32,7 @@ class Task:
     reg_max: int = 0
     progress: Progress = field(default_factory=Quiet)
     pre_bits: int | None = None
+    known: dict[Any, Any] = field(default_factory=dict)  # of the images: what several strategies would find out again
 
     @property
     def relevance(self) -> "Relevance":

@@ -60,7 +60,9 @@ class MinifloatStrategy(Strategy):
         from hlsgen.quantize.structure import activations_fed, outputs, shared_scales
 
         if self.recipe.ranges not in ("mse", "minmax"):
-            raise HlsgenError(f"the ranges of minifloat are mse or minmax, got {self.recipe.ranges}: a float need not clip")
+            raise HlsgenError(
+                f"the ranges of minifloat are mse or minmax, got {self.recipe.ranges}: a float need not clip"
+            )
         network, form = task.network, Minifloat(self.exponent, self.mantissa)
         relevance = task.relevance if self.recipe.ranges == "mse" else irrelevant
         seen = calibrate(network, task.images, task.progress.step, relevance, len(task.images), self.recipe.seed)

@@ -77,6 +77,7 @@ class Mixed(Strategy):
             progress=task.progress.step,
             relevance=task.relevance,
             recipe=chosen.recipe,
+            known=task.known,
         )
         widths = sorted(set(bits.values()))
         counted = ", ".join(f"{sum(b == w for b in bits.values())} layers of {w}" for w in widths)

@@ -37,6 +37,7 @@ class TrainableFixed(Strategy):
             progress=task.progress.step,
             relevance=task.relevance,
             recipe=self.recipe,
+            known=task.known,
         )
         task.progress.stage("train", "learning binary points and weights")
         settings = Training(self.steps, self.batch, self.size, self.rate, self.recipe)

@@ -1,0 +1,120 @@
+"""CPU latency of a quantized network, by PyTorch and by ONNX Runtime; what the engine is estimated to do."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hlsgen.quantize.executables import Dynamic, Simulated
+from hlsgen.quantize.quantized import Quantized
+from hlsgen.targets import Target
+
+RUNS = 5
+NATIVE_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+"""Strategies whose arithmetic PyTorch has kernels for: these are timed instead of our simulation of it."""
+
+
+def median_ms(run: Callable[[], Any], runs: int = RUNS) -> float:
+    """The median of `runs` runs after one to warm up, in milliseconds."""
+    run()
+    times = []
+    for _ in range(runs):
+        begun = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - begun)
+    return 1000 * statistics.median(times)
+
+
+def torch_latency(network: Quantized, image: npt.NDArray[np.float32]) -> dict[str, Any]:
+    """ms, and what was timed; one thread, one image."""
+    x = torch.from_numpy(image)[None]
+    kind = NATIVE_DTYPES.get(network.strategy)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            if kind is not None:
+                import copy
+
+                low, given = copy.deepcopy(network.network).to(kind), x.to(kind)
+                return {"ms": median_ms(lambda: low(given)), "what": f"PyTorch's own {kind} kernels"}
+            what = "PyTorch's own kernels"
+            if network.spec is not None and network.spec.scheme != "native":
+                what = "the exact integer reference, which is not made for speed"
+            elif isinstance(network.executable, Dynamic) or (
+                isinstance(network.executable, Simulated) and network.executable.rounded
+            ):
+                what = "a simulation in float32"
+            return {"ms": median_ms(lambda: network.executable(x)), "what": what}
+    finally:
+        torch.set_num_threads(before)
+
+
+def onnx_latency(network: Quantized, image: npt.NDArray[np.float32]) -> dict[str, Any]:
+    """ms (None where ONNX Runtime's CPU provider has no kernels for it), and what was timed; one thread, one image."""
+    import onnxruntime as ort
+
+    with tempfile.TemporaryDirectory(prefix="hlsgen-latency-") as scratch:
+        path = Path(scratch) / "network.onnx"
+        what = _export(network, path)
+        if what is None:
+            return {"ms": None, "what": "ONNX Runtime has no CPU kernels for this arithmetic"}
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        given = session.get_inputs()[0]
+        x = image[None].astype(np.float16 if given.type == "tensor(float16)" else np.float32)
+        return {"ms": median_ms(lambda: session.run(None, {given.name: x})), "what": what}
+
+
+def _export(network: Quantized, path: Path) -> str | None:
+    """Write what ONNX Runtime is to run; what it is, or None."""
+    from hlsgen.frontend.onnx_write import write_fp32
+    from hlsgen.frontend.qdq_write import write_qdq
+
+    if network.spec is not None:
+        write_qdq(network.network, network.spec, network.shape, path, "network")
+        return "the QDQ file, all optimizations"
+    name = network.strategy
+    if name not in ("fp32", "fp16", "dynamic"):
+        return None
+    write_fp32(network.network, network.shape, path, "network")
+    if name == "fp16":
+        import onnx
+        from onnxruntime.transformers.float16 import convert_float_to_float16
+
+        onnx.save(convert_float_to_float16(onnx.load(path)), path)
+        return "float16 weights and tensors; ONNX Runtime casts where it has no kernel"
+    if name == "dynamic":
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        quantize_dynamic(path, path, weight_type=QuantType.QUInt8)  # of ConvInteger it has the uint8 kernel only
+        return "ONNX Runtime's own dynamic quantization, uint8 weights"
+    return "the float file"
+
+
+def engine_estimate(network: Quantized, target: Target) -> dict[str, Any] | None:
+    """fps, dsp, lut, fits: the cost model's estimate of this very network on the part; None where the engine cannot run it."""
+    if network.spec is None:
+        return None
+    from hlsgen.backend.frontend_layers import layer_list
+    from hlsgen.backend.graph import model_graph, run_passes
+    from hlsgen.cost.schedule import Overrides, schedule
+
+    graph = model_graph(layer_list(network.network, network.spec, network.shape), "study", ".")
+    run_passes(graph)
+    found = schedule(graph, target, None, Overrides(None, None, None, None, None)).estimate
+    return {
+        "fps": found["fps"],
+        "dsp": found["resources"]["dsp"]["used"],
+        "lut": found["resources"]["lut"]["used"],
+        "clock_mhz": found["clock_mhz"],
+        "fits": found["fits"],
+    }
