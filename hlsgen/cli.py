@@ -22,6 +22,7 @@ from hlsgen.cli_estimate import estimate
 from hlsgen.cli_explore import explore
 from hlsgen.cli_report import report
 from hlsgen.cli_quantize import quantize
+from hlsgen.cli_strategies import strategies
 from hlsgen.errors import HlsgenError
 from hlsgen.quantize.strategies import runnable
 
@@ -221,6 +222,7 @@ cli.add_command(estimate)
 cli.add_command(report)
 cli.add_command(explore)
 cli.add_command(quantize)
+cli.add_command(strategies)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

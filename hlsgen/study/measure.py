@@ -1,4 +1,7 @@
-"""One image through every strategy: boxes, and the noise in every tensor. Results lie on disk, so that work goes on where it stopped."""
+"""One image through every strategy: boxes, and the noise in every tensor.
+
+Results lie on disk, so that work goes on where it stopped.
+"""
 
 import os
 import tempfile
@@ -70,7 +73,9 @@ def measure(job: Job, indices: Sequence[int]) -> int:
                 if index not in missing[key]:
                     continue
                 image = labelled.image(index) if image is None else image
-                found = dict(_noise(network, image)) if index < NOISE_IMAGES else {"heads": network.executable(image)}
+                found: dict[str, Any] = {"heads": network.executable(image)}
+                if index < NOISE_IMAGES:
+                    found = dict(_noise(network, image))
                 boxes = labelled.boxes(found.pop("heads")).numpy().astype(np.float32)
                 _write(result_file(job.results, key, index), {"boxes": boxes, **found})
                 made += 1
@@ -93,7 +98,7 @@ def _write(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     handle, aside = tempfile.mkstemp(suffix=".part", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, **dict(arrays))
+            np.savez(file, allow_pickle=False, **arrays)
         os.replace(aside, path)
     except BaseException:
         os.unlink(aside)
