@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
@@ -115,17 +116,17 @@ class DynamicConv2d(nn.Module):
         super().__init__()
         self.conv = conv
         weight = conv.weight.detach()
-        self.scale = max(float(weight.abs().max()) / 127.5, torch.finfo(torch.float32).eps)
-        integers = torch.clamp(torch.round(weight / self.scale), -128, 127)
+        self.scale = float(np.float32(max(float(weight.abs().max()) / 127.5, torch.finfo(torch.float32).eps)))
+        integers = torch.clamp(torch.round(weight * float(np.float32(1 / self.scale))), -128, 127)
         largest = float(integers.abs().flatten(1).sum(1).max()) * 255
         self.integers = integers.to(torch.float32 if largest < 1 << 24 else torch.float64)
 
     def forward(self, x: Tensor) -> Tensor:
         c = self.conv
         low, high = min(float(x.min()), 0.0), max(float(x.max()), 0.0)
-        scale = max((high - low) / 255, torch.finfo(torch.float32).eps)
+        scale = float(np.float32(max((high - low) / 255, torch.finfo(torch.float32).eps)))
         zero = min(max(round(-low / scale), 0), 255)
-        q = torch.clamp(torch.round(x / scale) + zero, 0, 255) - zero
+        q = torch.clamp(torch.round(x * float(np.float32(1 / scale))) + zero, 0, 255) - zero
         with torch.backends.nnpack.flags(enabled=False):  # its Winograd transform is not exact on integers
             acc = nn.functional.conv2d(
                 q.to(self.integers.dtype), self.integers, None, c.stride, c.padding, c.dilation, c.groups

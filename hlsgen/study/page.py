@@ -4,7 +4,7 @@ import base64
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -201,11 +201,14 @@ def plots(facts: Facts) -> list[tuple[str, str]]:
     """Titles and SVG images (data URIs): accuracy against bytes, against estimated FPS, SQNR by layer."""
     rows = facts["strategies"]
     on_engine = [row for row in rows if row["engine"] is not None]
-    found = [("Accuracy against bytes", _scatter(rows, lambda r: r["parameter_bytes"] / 1e6, "parameters, MB", True))]
+    styles = {row["strategy"]: _style(index) for index, row in enumerate(rows)}
+    megabytes = _scatter(rows, styles, lambda r: r["parameter_bytes"] / 1e6, "parameters, MB", True)
+    found = [("Accuracy against bytes", megabytes)]
     if on_engine:
         what = f"estimated images a second on {facts['part']}"
-        found.append(("Accuracy against speed", _scatter(on_engine, lambda r: r["engine"]["fps"], what, False)))
-    return [*found, ("SQNR by layer", _lines(facts))]
+        speed = _scatter(on_engine, styles, lambda r: r["engine"]["fps"], what, False)
+        found.append(("Accuracy against speed", speed))
+    return [*found, ("SQNR by layer", _lines(rows, styles))]
 
 
 def _axes(width: float, height: float) -> Any:
@@ -226,12 +229,16 @@ def _style(index: int) -> dict[str, Any]:
     return {"color": shade, "marker": "osD^vP*Xdph<>8"[index % 14]}
 
 
-def _scatter(rows: Sequence[Facts], x: Any, what: str, logarithmic: bool) -> str:
+def _scatter(
+    rows: Sequence[Facts], styles: Mapping[str, Facts], x: Callable[[Facts], float], what: str, logarithmic: bool
+) -> str:
     figure, axes = _axes(7.2, 4.2)
-    for index, row in enumerate(rows):
+    for row in rows:
         m = row["map50_95"]
         error = [[m["mean"] - m["min"]], [m["max"] - m["mean"]]]
-        axes.errorbar([x(row)], [m["mean"]], error, ls="none", ms=8, capsize=3, label=row["strategy"], **_style(index))
+        axes.errorbar(
+            [x(row)], [m["mean"]], error, ls="none", ms=8, capsize=3, label=row["strategy"], **styles[row["strategy"]]
+        )
     if logarithmic:
         axes.set_xscale("log", base=2)
         ticks = sorted({round(x(row), 1) for row in rows})
@@ -244,13 +251,14 @@ def _scatter(rows: Sequence[Facts], x: Any, what: str, logarithmic: bool) -> str
     return _svg(figure)
 
 
-def _lines(facts: Facts) -> str:
+def _lines(rows: Sequence[Facts], styles: Mapping[str, Facts]) -> str:
     figure, axes = _axes(11, 4.6)
-    for index, row in enumerate(facts["strategies"]):
-        known = [(i, db) for i, db in enumerate(row["sqnr_db"].values()) if db is not None]
+    for row in rows:
+        # the image is left out: 8-bit pictures are hardly changed, and its height would flatten all else
+        known = [(i, db) for i, db in enumerate(row["sqnr_db"].values()) if db is not None and i > 0]
         if known:
-            style = _style(index) | {"marker": None}
-            axes.plot([i for i, _ in known], [db for _, db in known], lw=1.2, label=row["strategy"], **style)
+            shade = styles[row["strategy"]]["color"]
+            axes.plot([i for i, _ in known], [db for _, db in known], lw=1.2, label=row["strategy"], color=shade)
     axes.set_xlabel("tensor, in order of computation")
     axes.set_ylabel("SQNR, dB")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)

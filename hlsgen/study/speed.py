@@ -93,9 +93,15 @@ def _export(network: Quantized, path: Path) -> str | None:
         onnx.save(convert_float_to_float16(onnx.load(path)), path)
         return "float16 weights and tensors; ONNX Runtime casts where it has no kernel"
     if name == "dynamic":
+        import logging
+
         from onnxruntime.quantization import QuantType, quantize_dynamic
 
-        quantize_dynamic(path, path, weight_type=QuantType.QUInt8)  # of ConvInteger it has the uint8 kernel only
+        logging.disable(logging.WARNING)  # it advises to run its shape inference first: there is nothing to infer here
+        try:
+            quantize_dynamic(path, path, weight_type=QuantType.QUInt8)  # of ConvInteger it has the uint8 kernel only
+        finally:
+            logging.disable(logging.NOTSET)
         return "ONNX Runtime's own dynamic quantization, uint8 weights"
     return "the float file"
 
