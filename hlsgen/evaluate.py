@@ -60,11 +60,10 @@ def accuracy(
 class Labelled:
     """Labelled images behind ultralytics' validator: image by image the network's input and the boxes found, then mAP."""
 
-    def __init__(self, validator: Any, detect_class: Any, meta: Detector, data: Path) -> None:
+    def __init__(self, validator: Any, detect_class: Any, meta: Detector) -> None:
         self._validator = validator
         self._decode = _decoder(detect_class, meta)
         self._dataset = validator.dataloader.dataset
-        self._data = data
 
     @classmethod
     @contextmanager
@@ -92,26 +91,10 @@ class Labelled:
                     f"{data}: no images that ultralytics can read ({str(error).splitlines()[0]})"
                 ) from error
             validator.init_metrics(_Names(validator.names))
-            labelled = cls(validator, detect_class, meta, data)
-            labelled.check_labels(len(meta.classes))
-            yield labelled
+            yield cls(validator, detect_class, meta)
 
     def __len__(self) -> int:
         return len(self._dataset)
-
-    def check_labels(self, classes: int) -> None:
-        """Hold the labels to the network.
-
-        Raises:
-            HlsgenError: no image has a box, or a box's class is none of the network's.
-        """
-        kinds = [float(kind) for label in self._dataset.labels for kind in label["cls"].reshape(-1)]
-        if not kinds:
-            raise HlsgenError(f"{self._data}: none of its {len(self)} images has a box; give labels of these images")
-        if max(kinds) >= classes:
-            raise HlsgenError(
-                f"{self._data}: a label has class {max(kinds):g}, the network has {classes} classes (0 to {classes - 1})"
-            )
 
     def name(self, index: int) -> str:
         """The image's file name without its suffix."""
@@ -206,14 +189,59 @@ def _described(data: Path, classes: list[str], scratch: Path, limit: int | None)
             )
     else:
         raise HlsgenError(f"{data}: expected a folder with images/ and labels/, or a data set's .yaml file")
+    held: dict[str, list[Path]] = {}
     for link, target in (("images", images), ("labels", labels)):
         folder = scratch / "data" / link
         folder.mkdir(parents=True)
-        for path in sorted(p for p in target.rglob("*") if p.is_file())[: limit if link == "images" else None]:
+        found = sorted(p for p in target.rglob("*") if p.is_file())
+        if link == "images":
+            held[link] = found[:limit]
+        else:
+            wanted = {p.relative_to(images).with_suffix("") for p in held["images"]}
+            held[link] = [p for p in found if p.relative_to(target).with_suffix("") in wanted]
+            _check_labels(data, held[link], len(held["images"]), len(classes))
+        for path in held[link]:
             linked = folder / path.relative_to(target)
             linked.parent.mkdir(parents=True, exist_ok=True)
             linked.symlink_to(path.resolve())
     return {"val": str(scratch / "data" / "images"), "names": names, "nc": len(names), "channels": 3, "path": scratch}
+
+
+def _check_labels(data: Path, files: Sequence[Path], images: int, classes: int) -> None:
+    """Hold the labels to the images and the network: ultralytics leaves out what it cannot read, and says so to nobody.
+
+    Raises:
+        HlsgenError: no image has a box; a line is no class and box, or its class is none of the network's.
+    """
+    boxes = 0
+    for path in files:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise HlsgenError(f"labels {path}: cannot be read ({str(error).splitlines()[0]})") from error
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                values = [float(word) for word in line.split()]
+            except ValueError:
+                values = []
+            box = values[1:]
+            whole = len(box) == 4 or (len(box) >= 6 and len(box) % 2 == 0)  # a polygon's box is its bounds
+            if not whole or values[0] != int(values[0]) or min(box) < 0 or max(box) > 1:
+                raise HlsgenError(
+                    f"labels {path}, line {number}: expected a class and a box (centre x, y, width, height as shares of the "
+                    f"image), got {line.strip()[:60]!r}"
+                )
+            if not 0 <= values[0] < classes:
+                raise HlsgenError(
+                    f"labels {path}, line {number}: class {values[0]:g}, the network has {classes} classes (0 to {classes - 1})"
+                )
+            boxes += 1
+    if images and not boxes:
+        raise HlsgenError(
+            f"{data}: none of its {images} images has a box; labels are named as their images, a.txt for a.jpg"
+        )
 
 
 def _from_yaml(path: Path) -> tuple[Path, Path, dict[int, str]]:

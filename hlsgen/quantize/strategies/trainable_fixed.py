@@ -19,10 +19,10 @@ class TrainableFixed(Strategy):
     source: ClassVar[str] = "Jain et al., Trained quantization thresholds (TQT), MLSys 2020; Sun et al., HGQ, 2024"
     scheme: ClassVar[Scheme] = "fixed"
 
-    steps: int = 300
+    steps: int = 200
     batch: int = 4
     size: int = 320
-    rate: float = 0.01
+    rate: float = 0.002
 
     def quantize(self, task: Task) -> "Quantized":
         from hlsgen.quantize.quantized import referenced
