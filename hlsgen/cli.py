@@ -20,8 +20,8 @@ from hlsgen import __version__
 from hlsgen.cli_calibrate import calibrate
 from hlsgen.cli_estimate import estimate
 from hlsgen.cli_explore import explore
-from hlsgen.cli_report import report
 from hlsgen.cli_quantize import quantize
+from hlsgen.cli_report import report
 from hlsgen.cli_strategies import strategies
 from hlsgen.errors import HlsgenError
 from hlsgen.quantize.strategies import runnable
