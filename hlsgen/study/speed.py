@@ -12,10 +12,14 @@ import numpy.typing as npt
 import torch
 
 from hlsgen.quantize.executables import Dynamic, Simulated
+from hlsgen.quantize.minifloat import BFLOAT16, E4M3, E5M2
 from hlsgen.quantize.quantized import Quantized
 from hlsgen.targets import Target
 
 RUNS = 5
+EMULATED = (
+    "tensors rounded to the format and back, convolutions in float32; without optimizations, which leave roundings out"
+)
 NATIVE_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 """Strategies whose arithmetic PyTorch has kernels for: these are timed instead of our simulation of it."""
 
@@ -68,6 +72,8 @@ def onnx_latency(network: Quantized, image: npt.NDArray[np.float32]) -> dict[str
         options = ort.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        if what == EMULATED:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         given = session.get_inputs()[0]
         x = image[None].astype(np.float16 if given.type == "tensor(float16)" else np.float32)
@@ -83,9 +89,8 @@ def _export(network: Quantized, path: Path) -> str | None:
         write_qdq(network.network, network.spec, network.shape, path, "network")
         return "the QDQ file, all optimizations"
     name = network.strategy
-    if name not in ("fp32", "fp16", "dynamic"):
-        return None
-    write_fp32(network.network, network.shape, path, "network")
+    graph = network.executable.network if isinstance(network.executable, Simulated) else network.network
+    write_fp32(graph, network.shape, path, "network")
     if name == "fp16":
         import onnx
         from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -103,7 +108,53 @@ def _export(network: Quantized, path: Path) -> str | None:
         finally:
             logging.disable(logging.NOTSET)
         return "ONNX Runtime's own dynamic quantization, uint8 weights"
+    if isinstance(network.executable, Simulated) and network.executable.rounded:
+        return _rounding(network.executable, path)
     return "the float file"
+
+
+def _rounding(simulated: Simulated, path: Path) -> str | None:
+    """Put every rounding into the float file at `path`, where ONNX has the format; what it is then, or None."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    types = {E4M3: TensorProto.FLOAT8E4M3FN, E5M2: TensorProto.FLOAT8E5M2, BFLOAT16: TensorProto.BFLOAT16}
+    form = next(iter(simulated.rounded.values())).format
+    if form not in types:
+        return None
+    model = onnx.load(path)
+    nodes = []
+
+    def add(name: str, source: str, result: str) -> None:
+        """`result` is `source`, rounded as the tensor `name` is."""
+        if form == BFLOAT16:
+            nodes.append(helper.make_node("Cast", [source], [f"{name}.low"], to=types[form]))
+            nodes.append(helper.make_node("Cast", [f"{name}.low"], [result], to=TensorProto.FLOAT))
+            return
+        scale = numpy_helper.from_array(np.array(simulated.rounded[name].scale, np.float32), f"{name}.scale")
+        zero = helper.make_tensor(f"{name}.zero", types[form], [], b"\0", raw=True)
+        model.graph.initializer.extend([scale, zero])
+        constants = [scale.name, zero.name]
+        nodes.append(helper.make_node("QuantizeLinear", [source, *constants], [f"{name}.low"]))
+        nodes.append(helper.make_node("DequantizeLinear", [f"{name}.low", *constants], [result]))
+
+    given = {i.name for i in model.graph.input} & set(simulated.rounded)
+    for name in sorted(given):
+        add(name, name, f"{name}.rounded")
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            if name in given:
+                node.input[index] = f"{name}.rounded"
+        nodes.append(node)
+        for index, name in enumerate(node.output):
+            if name in simulated.rounded:
+                node.output[index] = f"{name}.exact"
+                add(name, f"{name}.exact", name)
+    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    onnx.save(model, path)
+    return EMULATED
 
 
 def engine_estimate(network: Quantized, target: Target) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,3 +140,27 @@ def test_quantize_dynamic_alone_changes_nothing_in_a_convolutional_network() -> 
     network = mixed()
     kinds = [type(m) for m in network.modules()]
     assert [type(m) for m in quantize_dynamic(network).modules()][1:] == kinds[1:]  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("name", ["bf16", "minifloat:e4m3", "minifloat:e5m2"])
+def test_what_onnx_runtime_is_timed_on_computes_the_same(name: str, tmp_path: Path) -> None:
+    import onnxruntime as ort
+
+    from hlsgen.quantize.strategies import Task, find
+    from hlsgen.study.speed import _export
+    from tests.quantize_nets import mixed, photographs
+
+    made = find(name).quantize(Task(mixed(), (3, 16, 24), photographs(2)))
+    path = tmp_path / "network.onnx"
+    assert _export(made, path) is not None
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    image = photographs(1, seed=4)[0][None]
+    results = session.run(None, {session.get_inputs()[0].name: image})
+    for got, wanted, exact in zip(
+        results, made.executable(torch.from_numpy(image)), mixed()(torch.from_numpy(image)), strict=True
+    ):
+        # float32 sums in another order: a tie may fall the other way, but seldom
+        assert np.linalg.norm(got - wanted.numpy()) < 0.1 * float((wanted - exact).norm())
+    assert _export(find("minifloat:e3m2").quantize(Task(mixed(), (3, 16, 24), photographs(2))), path) is None
