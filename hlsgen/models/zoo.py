@@ -198,8 +198,10 @@ def _from_quantized(expected: str | None, path: Path, imgsz: tuple[int, int] | N
 
     held, facts = quantized.read(path)
     try:
-        name, task, reg_max, notice = str(facts["name"]), facts["task"], int(facts["reg_max"]), facts["notice"]
+        name, task, reg_max, notice = safe_name(facts["name"]), facts["task"], int(facts["reg_max"]), facts["notice"]
         classes, strides = tuple(map(str, facts["classes"])), tuple(map(int, facts["strides"]))
+        if task not in ("detect", "none") or (task == "detect" and (min(strides) < 1 or reg_max < 1)):
+            raise ValueError(f"task {task!r}")
     except (KeyError, TypeError, ValueError) as error:
         raise HlsgenError(f"quantized network {path}: damaged ({error}); quantize again") from error
     if expected is not None and name != expected:
@@ -209,6 +211,7 @@ def _from_quantized(expected: str | None, path: Path, imgsz: tuple[int, int] | N
             for_engine(held.strategy)
         except HlsgenError as error:
             raise HlsgenError(f"quantized network {path}: {error}") from error
+        raise HlsgenError(f"quantized network {path}: damaged (no integers for {held.strategy}); quantize again")
     shape = (held.shape[0], *(imgsz or held.shape[1:]))
     if task == "detect":
         check_size(shape[1:], max(strides))
