@@ -103,8 +103,12 @@ def parameter_bytes(
     channel_bytes: int = 0,
     tensor_bytes: int = 0,
 ) -> int:
-    """Bytes of the parameters: weights packed at their width (a layer's rounded up to a byte), biases, scales."""
-    total = 0
+    """Bytes of the parameters: weights packed at their width (a layer's rounded up to a byte), biases, scales.
+
+    Parameters of anything but convolutions (a LayerNorm's) count as biases.
+    """
+    held = {p for _, conv in convolutions(network) for p in conv.parameters()}
+    total = sum(p.numel() * bias_bytes for p in network.parameters() if p not in held)
     for node, conv in convolutions(network):
         bits = weight_bits if isinstance(weight_bits, int) else weight_bits(node.name)
         total += math.ceil(conv.weight.numel() * bits / 8)

@@ -258,9 +258,7 @@ def choose_scales(
         if name not in fused:
             groups.setdefault(share[name], Histogram()).merge(histogram)
     even = symmetric(network)
-    chosen = {
-        name: activation_scale(groups[name], scheme, recipe, name in even) for name in groups if name not in fed
-    }
+    chosen = {name: activation_scale(groups[name], scheme, recipe, name in even) for name in groups if name not in fed}
     convolutions = [n for n in network.graph.nodes if isinstance(module_of(network, n), nn.Conv2d)]
 
     def sums(node: fx.Node) -> float:

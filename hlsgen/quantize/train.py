@@ -9,7 +9,7 @@ outputs nearer, the network stays as it was.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,12 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from hlsgen.errors import HlsgenError
+from hlsgen.models.attention import attention_scores
 from hlsgen.quantize.recipe import Recipe
 from hlsgen.quantize.reference import Reference
 from hlsgen.quantize.spec import ConvQ, QuantSpec, TensorQ
-from hlsgen.quantize.structure import module_of, shared_scales
+from hlsgen.quantize.structure import module_of, shared_scales, sources
 
 Images = Sequence[npt.NDArray[np.float32]]
 HELD_OUT = 8  # of so many images one is held out
@@ -78,7 +80,10 @@ def trained(
         student.bounded()
         schedule.step()
         progress(step + 1, settings.steps)
-    result = Reference.from_spec(begun.network, student.spec(), begun.shape)
+    try:
+        result = Reference.from_spec(begun.network, student.spec(), begun.shape)
+    except HlsgenError as error:  # what was learned is out of the arithmetic's range
+        return begun, f"left as it was: {error}"
     before, after = (_mean_distance(r, held, reg_max) for r in (begun, result))
     said = f"distance from the float network on {len(held)} images held out: {before:.3g} before training, {after:.3g} after"
     return (result, said) if after < before else (begun, f"{said}; left as it was")
@@ -223,12 +228,17 @@ class _Student(nn.Module):
             name: np.exp2(np.rint(t.numpy().astype(np.float64).reshape(-1))) for name, t in self.scales.items()
         }
         convolutions = [n for n in self.network.graph.nodes if n.name in self.begun.convs]
+        summing = [n for n in self.network.graph.nodes if n in convolutions or n.target is attention_scores]
         raised = True
         while raised:  # raising one may make the sums of the next coarser
             raised = False
-            for node in convolutions:
+            for node in summing:
                 x, out = tensors[node.all_input_nodes[0].name], tensors[node.name]
-                sums = x.scale * float(weight_scales[node.name].max())
+                sums = x.scale
+                if node.name in weight_scales:
+                    sums *= float(weight_scales[node.name].max())
+                else:
+                    sums *= tensors[node.all_input_nodes[1].name].scale
                 if out.scale < sums:
                     raised = True
                     for name, root in self.root.items():
@@ -254,7 +264,7 @@ class _Run(fx.Interpreter):
         super().__init__(student.network)
         self.extra_traceback = False
         self.student = student
-        self.made: Mapping[str, Any] = student.begun.convs
+        self.made = sources(student.network)
 
     def run_node(self, n: fx.Node) -> Any:
         module = module_of(self.student.network, n)
@@ -264,9 +274,8 @@ class _Run(fx.Interpreter):
             result = F.conv2d(x, weight, bias, module.stride, module.padding, module.dilation, module.groups)
         else:
             result = super().run_node(n)
-            moves = module is not None and isinstance(module, nn.MaxPool2d | nn.Upsample)
-            if n.op == "output" or moves or (n.op == "call_function" and n.target is not torch.add):
-                return result
+        if n.name not in self.made:
+            return result  # it only moves values
         return self.student.tensor(n.name, result)
 
 
