@@ -19,7 +19,7 @@ import numpy.typing as npt
 from hlsgen import __version__, targets
 from hlsgen.errors import HlsgenError
 from hlsgen.progress import Progress, Quiet
-from hlsgen.quantize.spec import SCHEMES, Scheme
+from hlsgen.quantize.strategies import for_engine
 from hlsgen.workspace import STAMP, read_stamp, replacing
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class BuildOptions:
     out: Path
     weights: str | None = None
     imgsz: tuple[int, int] | None = None
-    scheme: Scheme = "fixed"
+    scheme: str = "fixed"
     arch: Literal["auto", "engine"] = "auto"
     calib: Path | None = None
     images: int = 32
@@ -75,8 +75,7 @@ class BuildOptions:
     stop_after: str | None = None
 
     def __post_init__(self) -> None:
-        if self.scheme not in SCHEMES:
-            raise HlsgenError(f"unknown scheme {self.scheme!r}: expected one of {', '.join(SCHEMES)}")
+        for_engine(self.scheme)  # says where the engine has no such strategy
         if self.imgsz is not None and (min(self.imgsz) < 1 or max(self.imgsz) > 8192):
             size = f"{self.imgsz[0]}x{self.imgsz[1]}"
             raise HlsgenError(f"an image size is two numbers of 1 to 8192 pixels (height x width), got {size}")
@@ -200,24 +199,18 @@ def load(b: Build) -> Facts:
 
 def quantize(b: Build) -> Facts:
     """Float network and calibration images to the INT8 reference: every scale and every integer weight."""
-    from hlsgen.quantize import Reference, quantize
-    from hlsgen.quantize.relevance import detections, outputs_alike
+    from hlsgen.models.calibration import calibration_images
+    from hlsgen.quantize import Reference
+    from hlsgen.quantize.strategies import Task
 
     o, given = b.options, b.loaded.quantization
     images: list[Image] = []
     if given is not None:
-        b.reference, source = Reference.from_spec(b.loaded.network, given), "the QDQ file's own scales"
+        b.reference, source = Reference.from_spec(b.loaded.network, given), "the file's own scales"
     else:
-        images, source = calibration(b)
-        detects = b.loaded.task == "detect"
-        b.reference = quantize(
-            b.loaded.network,
-            images,
-            o.scheme,
-            pre_bits=o.pre_bits,
-            progress=b.progress.step,
-            relevance=detections(b.loaded.reg_max) if detects else outputs_alike,
-        )
+        images, source = calibration_images(b.loaded, o.calib, o.images)
+        task = Task(b.loaded.network, b.loaded.shape, images, b.loaded.reg_max, b.progress, o.pre_bits)
+        b.reference = for_engine(o.scheme).quantize(task).executable
     b.reference.save(b.at("quantize"))
     spec = b.reference.spec
     return {
@@ -423,7 +416,7 @@ def opened(
             part=str(stamp["part"]),
             out=folder,
             imgsz=size,
-            scheme=stamp["scheme"],  # type: ignore[arg-type]
+            scheme=str(stamp["scheme"]),
             image=image or folder / INPUT_PICTURE,
             strict=strict,
         )
@@ -431,27 +424,6 @@ def opened(
         raise HlsgenError(f"{folder / STAMP} is damaged ({error}); build again") from error
     facts = _read_facts(folder, list(STAGES)[: _order(needs) + 1])
     return Build(folder, options, progress or Quiet(), targets.find(options.part), facts)
-
-
-def calibration(b: Build) -> tuple[list[Image], str]:
-    """The calibration images, letterboxed, and where they come from.
-
-    Raises:
-        HlsgenError: the folder holds no image, or there is none and the weights are not the demo's.
-    """
-    from hlsgen.models.demo.shapes import CALIB_SEED
-    from hlsgen.models.images import letterbox, list_images, read_image
-
-    o = b.options
-    if o.calib is not None:
-        paths = list_images(o.calib)[: o.images]
-        return [letterbox(read_image(path), b.size) for path in paths], str(o.calib)
-    if b.loaded.weights == "demo" or b.loaded.weights.startswith("random"):
-        return [generated(index, b.size, CALIB_SEED) for index in range(o.images)], "generated shapes"
-    raise HlsgenError(
-        "calibration needs pictures like those the network will see: give --calib FOLDER (32 pictures are enough), or "
-        "--weights demo for the bundled demo, which has its own"
-    )
 
 
 def picture(b: Build) -> Image:

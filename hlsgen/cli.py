@@ -20,9 +20,11 @@ from hlsgen import __version__
 from hlsgen.cli_calibrate import calibrate
 from hlsgen.cli_estimate import estimate
 from hlsgen.cli_explore import explore
+from hlsgen.cli_quantize import quantize
 from hlsgen.cli_report import report
+from hlsgen.cli_strategies import strategies
 from hlsgen.errors import HlsgenError
-from hlsgen.quantize.spec import SCHEMES
+from hlsgen.quantize.strategies import runnable
 
 OK, MISMATCH, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 STAGE_NAMES = ("load", "quantize", "export", "import", "passes", "lower", "render", "csim")
@@ -58,9 +60,9 @@ def cli() -> None:
 @cli.command()
 @click.argument("model")
 @click.option("--part", "--board", "part", required=True, help="FPGA part or board (hlsgen targets lists them).")
-@click.option("--weights", help="Checkpoint file, or 'demo' for the bundled demo model.")
+@click.option("--weights", help="Checkpoint, a file of hlsgen quantize, or 'demo' for the bundled demo model.")
 @click.option("--imgsz", type=ImageSize(), help="Image size, 640 or 416x640 (HxW)  [default: the model's own]")
-@click.option("--scheme", type=click.Choice(SCHEMES), default="fixed", show_default=True, help="Quantization scheme.")
+@click.option("--scheme", default="fixed", show_default=True, help=f"Quantization: {', '.join(runnable())}.")
 @click.option("--calib", type=click.Path(path_type=Path), help="Folder of calibration images.")
 @click.option("--images", type=int, default=32, show_default=True, help="How many of them to use.")
 @click.option("--pre-bits", type=int, help="Bits before an activation's table  [default: fixed 14, affine 12]")
@@ -219,6 +221,8 @@ cli.add_command(calibrate)
 cli.add_command(estimate)
 cli.add_command(report)
 cli.add_command(explore)
+cli.add_command(quantize)
+cli.add_command(strategies)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -48,39 +48,87 @@ def accuracy(
     Raises:
         HlsgenError: ultralytics is not installed, or `data` is not such a data set.
     """
-    validator_class, detect_class = _ultralytics()
-    with tempfile.TemporaryDirectory(prefix="hlsgen-evaluate-") as scratch, _quiet(), torch.inference_mode():
-        described = _described(data, list(meta.classes), Path(scratch), limit)
-        options = {
-            "imgsz": imgsz,
-            "batch": 1,
-            "rect": True,
-            "plots": False,
-            "workers": 0,
-            "task": "detect",
-            "conf": 0.001,
-        }
-        validator = validator_class(args=options, save_dir=Path(scratch) / "runs")
-        validator.data, validator.stride, validator.device = described, max(meta.strides), torch.device("cpu")
-        validator.names, validator.training = dict(enumerate(meta.classes)), False
-        try:
-            loader = validator.get_dataloader(described["val"], 1)
-        except (FileNotFoundError, AssertionError, ValueError) as error:
-            raise HlsgenError(f"{data}: no images that ultralytics can read ({str(error).splitlines()[0]})") from error
-        validator.dataloader = loader
-        decode = _decoder(detect_class, meta)
-        validator.init_metrics(_Names(validator.names))
-        for index, batch in enumerate(loader):
-            batch = validator.preprocess(batch)
-            validator.update_metrics(validator.postprocess(decode(heads(batch["img"]))), batch)
+    with Labelled.opened(meta, data, imgsz, limit) as labelled:
+        found = []
+        for index in range(len(labelled)):
+            found.append(labelled.predict(heads, index))
             if progress is not None:
-                progress(index + 1, len(loader))
-        found: Mapping[str, float] = validator.get_stats()
+                progress(index + 1, len(labelled))
+        return labelled.score(found)
+
+
+class Labelled:
+    """Labelled images behind ultralytics' validator: image by image the network's input and the boxes found, then mAP."""
+
+    def __init__(self, validator: Any, detect_class: Any, meta: Detector) -> None:
+        self._validator = validator
+        self._decode = _decoder(detect_class, meta)
+        self._dataset = validator.dataloader.dataset
+
+    @classmethod
+    @contextmanager
+    def opened(cls, meta: Detector, data: Path, imgsz: int = 640, limit: int | None = None) -> Iterator["Labelled"]:
+        """The data set, for the block's length; parameters and errors as `accuracy`."""
+        validator_class, detect_class = _ultralytics()
+        with tempfile.TemporaryDirectory(prefix="hlsgen-evaluate-") as scratch, _quiet(), torch.inference_mode():
+            described = _described(data, list(meta.classes), Path(scratch), limit)
+            options = {
+                "imgsz": imgsz,
+                "batch": 1,
+                "rect": True,
+                "plots": False,
+                "workers": 0,
+                "task": "detect",
+                "conf": 0.001,
+            }
+            validator = validator_class(args=options, save_dir=Path(scratch) / "runs")
+            validator.data, validator.stride, validator.device = described, max(meta.strides), torch.device("cpu")
+            validator.names, validator.training = dict(enumerate(meta.classes)), False
+            try:
+                validator.dataloader = validator.get_dataloader(described["val"], 1)
+            except (FileNotFoundError, AssertionError, ValueError) as error:
+                raise HlsgenError(
+                    f"{data}: no images that ultralytics can read ({str(error).splitlines()[0]})"
+                ) from error
+            validator.init_metrics(_Names(validator.names))
+            yield cls(validator, detect_class, meta)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def name(self, index: int) -> str:
+        """The image's file name without its suffix."""
+        return Path(self._dataset.im_files[index]).stem
+
+    def image(self, index: int) -> Tensor:
+        """The network's input: float32 [1, 3, H, W], 0..1, H and W multiples of the stride."""
+        return self._batch(index)["img"]  # type: ignore[no-any-return]
+
+    def predict(self, heads: Heads, index: int) -> Tensor:
+        """The boxes after non-maximum suppression, in the input's pixels: float32 [N, 6], x1 y1 x2 y2 score class."""
+        return self.boxes(heads(self.image(index)))
+
+    def boxes(self, raw: Sequence[Tensor]) -> Tensor:
+        """Of raw head maps, the boxes that mAP is measured on (conf 0.001, IoU 0.7): float32 [N, 6]."""
+        found = self._validator.postprocess(self._decode(raw))[0]
+        return torch.cat([found["bboxes"], found["conf"][:, None], found["cls"][:, None].float()], 1)
+
+    def score(self, found: Sequence[Tensor]) -> dict[str, float]:
+        """mAP of one prediction an image, in order: map50_95, map50 (0..1), images."""
+        v = self._validator
+        v.init_metrics(_Names(v.names))
+        for index, boxes in enumerate(found):
+            prediction = {"bboxes": boxes[:, :4], "conf": boxes[:, 4], "cls": boxes[:, 5], "extra": boxes[:, 6:]}
+            v.update_metrics([prediction], self._batch(index))
+        stats: Mapping[str, float] = v.get_stats()
         return {
-            "map50_95": float(found["metrics/mAP50-95(B)"]),
-            "map50": float(found["metrics/mAP50(B)"]),
-            "images": int(validator.seen),
+            "map50_95": float(stats["metrics/mAP50-95(B)"]),
+            "map50": float(stats["metrics/mAP50(B)"]),
+            "images": int(v.seen),
         }
+
+    def _batch(self, index: int) -> Any:
+        return self._validator.preprocess(self._dataset.collate_fn([self._dataset[index]]))
 
 
 class _Names:
@@ -141,14 +189,59 @@ def _described(data: Path, classes: list[str], scratch: Path, limit: int | None)
             )
     else:
         raise HlsgenError(f"{data}: expected a folder with images/ and labels/, or a data set's .yaml file")
+    held: dict[str, list[Path]] = {}
     for link, target in (("images", images), ("labels", labels)):
         folder = scratch / "data" / link
         folder.mkdir(parents=True)
-        for path in sorted(p for p in target.rglob("*") if p.is_file())[: limit if link == "images" else None]:
+        found = sorted(p for p in target.rglob("*") if p.is_file())
+        if link == "images":
+            held[link] = found[:limit]
+        else:
+            wanted = {p.relative_to(images).with_suffix("") for p in held["images"]}
+            held[link] = [p for p in found if p.relative_to(target).with_suffix("") in wanted]
+            _check_labels(data, held[link], len(held["images"]), len(classes))
+        for path in held[link]:
             linked = folder / path.relative_to(target)
             linked.parent.mkdir(parents=True, exist_ok=True)
             linked.symlink_to(path.resolve())
     return {"val": str(scratch / "data" / "images"), "names": names, "nc": len(names), "channels": 3, "path": scratch}
+
+
+def _check_labels(data: Path, files: Sequence[Path], images: int, classes: int) -> None:
+    """Hold the labels to the images and the network: ultralytics leaves out what it cannot read, and says so to nobody.
+
+    Raises:
+        HlsgenError: no image has a box; a line is no class and box, or its class is none of the network's.
+    """
+    boxes = 0
+    for path in files:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise HlsgenError(f"labels {path}: cannot be read ({str(error).splitlines()[0]})") from error
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                values = [float(word) for word in line.split()]
+            except ValueError:
+                values = []
+            box = values[1:]
+            whole = len(box) == 4 or (len(box) >= 6 and len(box) % 2 == 0)  # a polygon's box is its bounds
+            if not whole or values[0] != int(values[0]) or min(box) < 0 or max(box) > 1:
+                raise HlsgenError(
+                    f"labels {path}, line {number}: expected a class and a box (centre x, y, width, height as shares of the "
+                    f"image), got {line.strip()[:60]!r}"
+                )
+            if not 0 <= values[0] < classes:
+                raise HlsgenError(
+                    f"labels {path}, line {number}: class {values[0]:g}, the network has {classes} classes (0 to {classes - 1})"
+                )
+            boxes += 1
+    if images and not boxes:
+        raise HlsgenError(
+            f"{data}: none of its {images} images has a box; labels are named as their images, a.txt for a.jpg"
+        )
 
 
 def _from_yaml(path: Path) -> tuple[Path, Path, dict[int, str]]:

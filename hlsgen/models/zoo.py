@@ -68,6 +68,18 @@ class Loaded:
                 total += attention_macs(node, known)
         return total / 1e9
 
+    def facts(self) -> dict[str, Any]:
+        """What is known of it beside graph and shape, as plain values."""
+        return {
+            "name": self.name,
+            "task": self.task,
+            "classes": list(self.classes),
+            "strides": list(self.strides),
+            "reg_max": self.reg_max,
+            "weights": self.weights,
+            "notice": self.notice,
+        }
+
     def save(self, folder: str | Path) -> None:
         """Write model.json and network.onnx (FP32; and quantized.onnx where the model came quantized) into `folder`.
 
@@ -76,14 +88,8 @@ class Loaded:
         """
         folder = Path(folder)
         facts = {
-            "name": self.name,
-            "task": self.task,
+            **self.facts(),
             "shape": list(self.shape),
-            "classes": list(self.classes),
-            "strides": list(self.strides),
-            "reg_max": self.reg_max,
-            "weights": self.weights,
-            "notice": self.notice,
             "params": self.params,
             "gmacs": self.gmacs(),
             "outputs": [node.name for node in output_nodes(self.network)],
@@ -153,6 +159,8 @@ def load(
     if path.suffix.lower() == ".pt":
         if weights is not None:
             raise HlsgenError(f"a .pt model has its weights in it, got --weights {weights} too; leave it out")
+        if is_quantized(path):
+            return _from_quantized(None, path, imgsz)
         return _from_checkpoint(safe_name(path.stem), None, path, str(path), imgsz)
     name = ALIASES.get(model.lower(), model.lower())
     if name not in NAMES:
@@ -171,7 +179,47 @@ def load(
         made = yolo.build(yolo.random_model(name, seed), f"random {name}")
         notice = f"random weights (seed {seed}): the cost of {name} is real, accuracy means nothing"
         return _detector(name, made, imgsz, f"{RANDOM}:{seed}", notice)
+    if is_quantized(Path(weights)):
+        return _from_quantized(name, Path(weights), imgsz)
     return _from_checkpoint(name, name, Path(weights), weights, imgsz)
+
+
+def is_quantized(path: Path) -> bool:
+    """Whether a file is one of `hlsgen quantize`."""
+    from hlsgen.quantize import quantized
+
+    return path.is_file() and quantized.is_quantized(path)
+
+
+def _from_quantized(expected: str | None, path: Path, imgsz: tuple[int, int] | None) -> Loaded:
+    """A network that `hlsgen quantize` quantized, with its integers."""
+    from hlsgen.quantize import quantized
+    from hlsgen.quantize.strategies import for_engine
+
+    held, facts = quantized.read(path)
+    try:
+        name, task, reg_max, notice = safe_name(facts["name"]), facts["task"], int(facts["reg_max"]), facts["notice"]
+        classes, strides = tuple(map(str, facts["classes"])), tuple(map(int, facts["strides"]))
+        if task not in ("detect", "none") or (task == "detect" and (min(strides) < 1 or reg_max < 1)):
+            raise ValueError(f"task {task!r}")
+    except (KeyError, TypeError, ValueError) as error:
+        raise HlsgenError(f"quantized network {path}: damaged ({error}); quantize again") from error
+    if expected is not None and name != expected:
+        raise HlsgenError(f"quantized network {path}: expected {expected}, it holds {name}; say hlsgen build {name}")
+    if held.spec is None:
+        try:
+            for_engine(held.strategy)
+        except HlsgenError as error:
+            raise HlsgenError(f"quantized network {path}: {error}") from error
+        raise HlsgenError(f"quantized network {path}: damaged (no integers for {held.strategy}); quantize again")
+    shape = (held.shape[0], *(imgsz or held.shape[1:]))
+    if task == "detect":
+        check_size(shape[1:], max(strides))
+    elif imgsz is not None and imgsz != held.shape[1:]:
+        raise HlsgenError(
+            f"quantized network {path} is for images of {held.shape[1]}x{held.shape[2]}; leave --imgsz out"
+        )
+    return Loaded(name, held.network, shape, task, classes, strides, reg_max, str(path), notice, held.spec)
 
 
 def _published(name: str, imgsz: tuple[int, int] | None) -> Loaded:
@@ -221,15 +269,23 @@ def _from_checkpoint(
 
 def _detector(name: str, made: yolo.Yolo, imgsz: tuple[int, int] | None, weights: str, notice: str | None) -> Loaded:
     size = imgsz or YOLO_SIZE
-    stride = max(made.strides)
+    check_size(size, max(made.strides))
+    return Loaded(
+        name, made.network, (made.channels, *size), "detect", made.classes, made.strides, made.reg_max, weights, notice
+    )
+
+
+def check_size(size: tuple[int, ...], stride: int) -> None:
+    """Hold an image's height and width to multiples of the network's largest stride.
+
+    Raises:
+        HlsgenError: with the nearest sizes.
+    """
     if any(n < stride or n % stride for n in size):
         below = "x".join(str(max(n // stride, 1) * stride) for n in size)
         above = "x".join(str(max(-(-n // stride), 1) * stride) for n in size)
         near = f"nearest is {above}" if below == above else f"nearest are {below} and {above}"
         raise HlsgenError(f"--imgsz expects multiples of the stride {stride}, got {size[0]}x{size[1]}; the {near}")
-    return Loaded(
-        name, made.network, (made.channels, *size), "detect", made.classes, made.strides, made.reg_max, weights, notice
-    )
 
 
 def _from_onnx(path: Path, imgsz: tuple[int, int] | None, outputs: list[str] | None) -> Loaded:

@@ -1,22 +1,20 @@
 """Streaming statistics of the float network on the calibration images: memory for one image's activations, no more."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, fx, nn
-from torch.nn import functional as F
+from torch import Tensor, fx
 
 from hlsgen.errors import HlsgenError
 from hlsgen.quantize.relevance import Relevance, outputs_alike, parameters_held, probe, weights_of
-from hlsgen.quantize.structure import module_of, sources
+from hlsgen.quantize.structure import sources
 
 BINS = 4096
 LARGEST_SAMPLE = 1 << 18  # elements of one tensor of one image that enter its histogram (the extremes see them all)
-SAMPLED_FIELDS = 96  # receptive fields of one image that enter a convolution's second moments
 Progress = Callable[[int, int], None]
 Floats = npt.NDArray[np.float64]
 
@@ -74,24 +72,12 @@ class Histogram:
 
 
 @dataclass
-class Inputs:
-    """What a convolution's weights meet, over sampled receptive fields.
-
-    moments: [groups, D, D], D = I/groups * KH * KW, the mean of x x^T; mean: [groups, D].
-    """
-
-    moments: Tensor
-    mean: Tensor
-    count: int = 0
-
-
-@dataclass
 class Statistics:
-    """By node name: histograms of the nodes that make values, inputs of the convolutions. shape: the images' (C, H, W)."""
+    """By node name: histograms of the nodes that make values. shape: the images' (C, H, W). largest: map, in elements."""
 
     histograms: dict[str, Histogram]
-    inputs: dict[str, Inputs]
     shape: tuple[int, int, int]
+    largest: int
 
 
 def calibrate(
@@ -100,6 +86,7 @@ def calibrate(
     progress: Progress | None = None,
     relevance: Relevance = outputs_alike,
     total: int = 0,
+    seed: int = 0,
 ) -> Statistics:
     """Run the float network over `images` ([C, H, W] or [1, C, H, W], 0..1), one at a time, and gather its statistics.
 
@@ -109,7 +96,7 @@ def calibrate(
     Raises:
         HlsgenError: no images, not all of one shape, or a value that is not finite (naming the node).
     """
-    observer = _Observer(network, relevance)
+    observer = _Observer(network, relevance, seed)
     shape: tuple[int, int, int] | None = None
     for done, image in enumerate(images):
         image = image[0] if image.ndim == 4 and len(image) == 1 else image
@@ -123,18 +110,18 @@ def calibrate(
             progress(done + 1, total)
     if shape is None:
         raise HlsgenError("calibration expects at least one image, got none; give a folder of photographs with --calib")
-    return Statistics(observer.histograms, observer.inputs, shape)
+    return Statistics(observer.histograms, shape, observer.largest)
 
 
 class _Observer(fx.Interpreter):
-    def __init__(self, network: fx.GraphModule, relevance: Relevance) -> None:
+    def __init__(self, network: fx.GraphModule, relevance: Relevance, seed: int) -> None:
         super().__init__(network)
         self.extra_traceback = False
         self.network, self.relevance = network, relevance
         self.values: dict[str, Tensor] = {}  # of the image under way, with their gradients after the backward pass
         self.histograms = {name: Histogram() for name in sources(network)}
-        self.inputs: dict[str, Inputs] = {}
-        self.generator = torch.Generator().manual_seed(0)
+        self.largest = 0
+        self.generator = torch.Generator().manual_seed(seed)
 
     def observe(self, image: Tensor) -> None:
         """One image [1, C, H, W]: forward, backward, and every tensor into its histogram."""
@@ -157,42 +144,8 @@ class _Observer(fx.Interpreter):
             if result.requires_grad and not result.is_leaf:
                 result.retain_grad()
             self.values[n.name] = result
-        module = module_of(self.network, n)
-        if isinstance(module, nn.Conv2d):
-            self._observe_input(n.name, module, self.fetch_args_kwargs_from_env(n)[0][0].detach(), result)
+            self.largest = max(self.largest, result.numel())
         return result
-
-    def _observe_input(self, name: str, conv: nn.Conv2d, x: Tensor, y: Tensor) -> None:
-        """Gather the receptive fields of randomly chosen outputs, [samples, groups, D]."""
-        rows, columns = y.shape[-2:]
-        count = min(SAMPLED_FIELDS, rows * columns)
-        chosen = torch.randperm(rows * columns, generator=self.generator)[:count]
-        fields = receptive_fields(conv, x, (rows, columns), chosen)
-        seen = self.inputs.get(name)
-        if seen is None:
-            d = fields.shape[-1]
-            seen = self.inputs[name] = Inputs(torch.zeros(conv.groups, d, d), torch.zeros(conv.groups, d))
-        total = seen.count + count
-        by_group = fields.transpose(0, 1)
-        seen.moments.mul_(seen.count / total).baddbmm_(by_group.transpose(1, 2), by_group, alpha=1 / total)
-        seen.mean.mul_(seen.count / total).add_(by_group.sum(1), alpha=1 / total)
-        seen.count = total
-
-
-def receptive_fields(conv: nn.Conv2d, x: Tensor, size: Sequence[int], positions: Tensor) -> Tensor:
-    """What the outputs at `positions` (image * rows * columns + row * columns + column) see: [positions, groups, D].
-
-    x: [N, C, H, W]; size: the output's rows and columns. D = C / groups * KH * KW.
-    """
-    (kh, kw), (sh, sw) = conv.kernel_size, conv.stride
-    ph, pw = (int(p) for p in conv.padding)
-    padded = F.pad(x, (pw, pw, ph, ph))
-    rows, columns = size
-    image, place = positions // (rows * columns), positions % (rows * columns)
-    r = ((place // columns) * sh)[:, None, None] + torch.arange(kh)[:, None]
-    c = ((place % columns) * sw)[:, None, None] + torch.arange(kw)
-    fields = padded[image[:, None, None], :, r, c]  # [positions, KH, KW, C]
-    return fields.permute(0, 3, 1, 2).reshape(len(positions), conv.groups, -1)
 
 
 def _sample(values: Tensor) -> Tensor:

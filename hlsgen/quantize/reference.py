@@ -1,5 +1,6 @@
 """The INT8 PyTorch model that the hardware must equal: made by calibration, or from a spec; saved and loaded."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sized
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,17 @@ from hlsgen.models.attention import attention_scores
 from hlsgen.models.network import ATTENTION, check
 from hlsgen.models.norm import ChannelNorm
 from hlsgen.quantize.calibrate import Floats, Histogram, Progress, Statistics, calibrate
+from hlsgen.quantize.equalize import equalized
 from hlsgen.quantize.integer import IntegerMachine
 from hlsgen.quantize.native import Native, fused_relus, native_spec
-from hlsgen.quantize.refine import IMAGES, refined
-from hlsgen.quantize.relevance import Relevance, outputs_alike
+from hlsgen.quantize.recipe import Recipe
+from hlsgen.quantize.refine import IMAGES, LARGEST_BATCH, refitted
+from hlsgen.quantize.relevance import Relevance, irrelevant, outputs_alike
 from hlsgen.quantize.scales import activation_scale, pre_activation_scale
-from hlsgen.quantize.spec import DEFAULT_PRE_BITS, SCHEMES, ConvQ, QuantSpec, Scheme, TensorQ
+from hlsgen.quantize.spec import DEFAULT_PRE_BITS, SCHEMES, QuantSpec, Scheme, TensorQ
 from hlsgen.quantize.store import read_spec, write_spec
 from hlsgen.quantize.structure import activations_fed, module_of, outputs, shared_scales, symmetric
-from hlsgen.quantize.weights import largest_weight_scale, quantize_weights
+from hlsgen.quantize.weights import largest_weight_scale
 
 PRE_BITS = range(8, 17)
 Image = Tensor | npt.NDArray[np.float32]
@@ -75,6 +78,13 @@ class Reference(nn.Module):
         }
 
     @torch.inference_mode()
+    def values(self, image: Image) -> dict[str, Tensor]:
+        """By node name, the real numbers that every tensor's integers stand for, float32 [1, C, H, W]."""
+        held = self._machine.run(_batch(image))
+        tensors = self.spec.tensors
+        return {name: (value - tensors[name].zero_point) * tensors[name].scale for name, value in held.items()}
+
+    @torch.inference_mode()
     def quantize_input(self, image: Image) -> npt.NDArray[np.int8]:
         """The engine's input, int8 [C, H, W]."""
         return self._machine.quantize(_batch(image))[0].numpy().astype(np.int8)
@@ -120,12 +130,16 @@ def quantize(
     pre_bits: int | None = None,
     progress: Progress | None = None,
     relevance: Relevance = outputs_alike,
+    recipe: Recipe | None = None,
+    known: dict[object, Statistics] | None = None,
 ) -> Reference:
     """Quantize a float network by its activations on `images` ([C, H, W], float32, 0..1, one size), read once.
 
     pre_bits: the width of pre-activations in `fixed` and `affine` (None: 14 and 12).
-    progress: told (images done, images; 0: not known).
+    progress: told (pieces of work done, how many there are): images, then convolutions; 0 where it is not known.
     relevance: what the outputs are read for (`hlsgen.quantize.relevance`).
+    recipe: the calibration tools (`native` takes their ranges only: PyTorch's own static quantization has no others).
+    known: statistics of earlier calls for this network and these images, taken from there and added to.
 
     Raises:
         HlsgenError: no images, not all of one shape, values or weights that are not finite, an unknown scheme, or a
@@ -138,13 +152,37 @@ def quantize(
     pre_bits = DEFAULT_PRE_BITS[scheme] if pre_bits is None else pre_bits
     if pre_bits not in PRE_BITS:
         raise HlsgenError(f"pre-activations have {PRE_BITS[0]} to {PRE_BITS[-1]} bits, got {pre_bits}")
+    recipe = recipe or Recipe()
+    if recipe.equalize:
+        network, _ = equalized(network)
     first: list[npt.NDArray[np.float32]] = []
     length = len(images) if isinstance(images, Sized) else 0
-    statistics = calibrate(network, _keeping(images, first, IMAGES), progress, relevance, length)
-    spec = choose(network, statistics, scheme, pre_bits)
-    if scheme != "native":  # PyTorch's own static quantization refits nothing
-        spec = refined(network, spec, [image[0] if image.ndim == 4 else image for image in first])
-    return Reference(network, spec, statistics.shape)
+    count = sum(isinstance(module_of(network, n), nn.Conv2d) for n in network.graph.nodes) if scheme != "native" else 0
+    done = 0
+
+    def step(*_: int) -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, length + count if length else 0)
+
+    if recipe.ranges != "mse":
+        relevance = irrelevant
+    key = (recipe.ranges == "mse", recipe.equalize, recipe.seed)
+    statistics = known.get(key) if known is not None else None
+    if statistics is None:
+        statistics = calibrate(network, _keeping(images, first, IMAGES), step, relevance, length, recipe.seed)
+        if known is not None:
+            known[key] = statistics
+    else:
+        first.extend(itertools.islice(images, IMAGES))
+        done = length
+    tensors = choose_scales(network, statistics, scheme, pre_bits, recipe)
+    if scheme == "native":
+        return Reference(network, native_spec(network, tensors), statistics.shape)
+    used = first[: max(LARGEST_BATCH // statistics.largest, 1)]
+    fitting = [image[0] if image.ndim == 4 else image for image in used]
+    return Reference(network, refitted(network, scheme, tensors, fitting, recipe, step), statistics.shape)
 
 
 def _keeping(
@@ -208,39 +246,38 @@ def _text(q: TensorQ) -> str:
     return f"{q.scale:g} (zero point {q.zero_point}, {q.bits} bits)"
 
 
-def choose(network: fx.GraphModule, statistics: Statistics, scheme: Scheme, pre_bits: int) -> QuantSpec:
-    """Scales, then integers, from the statistics."""
+def choose_scales(
+    network: fx.GraphModule, statistics: Statistics, scheme: Scheme, pre_bits: int, recipe: Recipe
+) -> dict[str, TensorQ]:
+    """Every node's quantization, from the statistics."""
     share = shared_scales(network)
-    fed = activations_fed(network)
+    fed = activations_fed(network) if scheme != "native" else {}
     fused = fused_relus(network) if scheme == "native" else {}
     groups: dict[str, Histogram] = {}
     for name, histogram in statistics.histograms.items():
         if name not in fused:
             groups.setdefault(share[name], Histogram()).merge(histogram)
-    wide = {name for name in groups if name in fed and scheme != "native"}
     even = symmetric(network)
-    chosen = {name: activation_scale(groups[name], scheme, name in even) for name in groups if name not in wide}
+    chosen = {name: activation_scale(groups[name], scheme, recipe, name in even) for name in groups if name not in fed}
+    convolutions = [n for n in network.graph.nodes if isinstance(module_of(network, n), nn.Conv2d)]
+
+    def sums(node: fx.Node) -> float:
+        """The coarsest scale of a convolution's sums."""
+        x = chosen[share[node.all_input_nodes[0].name]]
+        return x.scale * largest_weight_scale(module_of(network, node), scheme, recipe.bits_of(node.name))
+
+    for node in convolutions:
+        root = share[node.name]
+        if scheme == "fixed" and node.name not in fed and chosen[root].scale < sums(node):
+            chosen[root] = TensorQ(sums(node), 0)  # requantization only shifts right
     for node in network.graph.nodes:
-        if node.name in wide:
-            x = chosen[share[node.all_input_nodes[0].name]]
-            finest = x.scale * largest_weight_scale(module_of(network, node), scheme)
-            function = _function(network, fed[node.name])
-            chosen[node.name] = pre_activation_scale(groups[node.name], pre_bits, function, scheme, finest)
-        elif node.target is attention_scores:
+        if node.target is attention_scores:
             a, b = (chosen[share[x.name]].scale for x in node.args[:2])
-            chosen[node.name] = activation_scale(groups[node.name], scheme, finest=a * b)
-    tensors = {name: chosen[share[fused.get(name, name)]] for name in share}
-    if scheme == "native":
-        return native_spec(network, tensors)
-    convs: dict[str, ConvQ] = {}
-    for node in network.graph.nodes:
-        module = module_of(network, node)
-        if isinstance(module, nn.Conv2d):
-            x = tensors[node.all_input_nodes[0].name]
-            convs[node.name] = quantize_weights(
-                node.name, module, x, tensors[node.name], statistics.inputs[node.name], scheme
-            )
-    return QuantSpec(scheme, tensors, convs)
+            chosen[node.name] = activation_scale(groups[node.name], scheme, recipe, finest=a * b)
+        elif node.name in fed:
+            function = _function(network, fed[node.name])
+            chosen[node.name] = pre_activation_scale(groups[node.name], pre_bits, function, scheme, recipe, sums(node))
+    return {name: chosen[share[fused.get(name, name)]] for name in share}
 
 
 def _function(network: fx.GraphModule, node: fx.Node) -> Callable[[Floats], Floats]:

@@ -7,32 +7,43 @@ the mean. So each layer makes up for the layers before it (layer-wise reconstruc
 """
 
 import copy
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
-from hlsgen.quantize.calibrate import Inputs, receptive_fields
 from hlsgen.quantize.integer import operation, quantize_image
-from hlsgen.quantize.spec import ConvQ, QuantSpec
+from hlsgen.quantize.recipe import Recipe
+from hlsgen.quantize.spec import ConvQ, QuantSpec, Scheme, TensorQ
 from hlsgen.quantize.structure import module_of
-from hlsgen.quantize.weights import quantize_weights
+from hlsgen.quantize.weights import Inputs, quantize_weights
 
 FIELDS = 4096  # receptive fields that a convolution is fitted on
 RIDGE = 3.0  # lambda, in units of the inputs' mean square
-IMAGES = 8  # as many of the calibration images are used
+IMAGES = 16  # as many of the calibration images are used, fewer where maps are large:
+LARGEST_BATCH = 1 << 25  # elements of the largest map over all images, for the memory's sake
 
 
 @torch.no_grad()
-def refined(network: fx.GraphModule, spec: QuantSpec, images: Sequence[npt.NDArray[np.float32]]) -> QuantSpec:
-    """`spec` with its convolutions refitted on `images` ([C, H, W], float32, all of one shape); scales of tensors stay."""
-    convs: dict[str, ConvQ] = dict(spec.convs)
-    current = replace(spec, convs=convs)
-    generator = torch.Generator().manual_seed(0)
+def refitted(
+    network: fx.GraphModule,
+    scheme: Scheme,
+    tensors: Mapping[str, TensorQ],
+    images: Sequence[npt.NDArray[np.float32]],
+    recipe: Recipe,
+    step: Callable[[], None] | None = None,
+) -> QuantSpec:
+    """The spec of `tensors`' scales, its convolutions fitted on `images` ([C, H, W], float32, all of one shape).
+
+    step: told after each convolution.
+    """
+    convs: dict[str, ConvQ] = {}
+    spec = QuantSpec(scheme, tensors, convs)
+    generator = torch.Generator().manual_seed(recipe.seed)
     last = {source: node for node in network.graph.nodes for source in node.all_input_nodes}
     wanted: dict[fx.Node, Any] = {}  # the float network's values
     got: dict[fx.Node, Any] = {}  # the quantized network's integers
@@ -50,17 +61,19 @@ def refined(network: fx.GraphModule, spec: QuantSpec, images: Sequence[npt.NDArr
         if isinstance(module, nn.Conv2d):
             x = spec.tensors[node.all_input_nodes[0].name]
             inputs = (arguments[1][0] - x.zero_point) * x.scale
-            fitted, seen = _fitted(module, inputs, wanted[node], generator)
-            convs[node.name] = quantize_weights(node.name, fitted, x, spec.tensors[node.name], seen, spec.scheme)
-        got[node] = operation(network, node, current)(*arguments[1], **node.kwargs)
+            fitted, seen = _fitted(module, inputs, wanted[node], generator, recipe.refit)
+            convs[node.name] = quantize_weights(node.name, fitted, x, tensors[node.name], seen, scheme, recipe)
+            if step is not None:
+                step()
+        got[node] = operation(network, node, spec)(*arguments[1], **node.kwargs)
         for source in node.all_input_nodes:
             if last[source] is node:
                 del wanted[source], got[source]
-    return current
+    return spec
 
 
-def _fitted(conv: nn.Conv2d, x: Tensor, y: Tensor, generator: torch.Generator) -> tuple[nn.Conv2d, Inputs]:
-    """The convolution refitted to take x [N, C, H, W] to y [N, O, H', W'], and what its weights meet."""
+def _fitted(conv: nn.Conv2d, x: Tensor, y: Tensor, generator: torch.Generator, refit: bool) -> tuple[nn.Conv2d, Inputs]:
+    """The convolution refitted to take x [N, C, H, W] to y [N, O, H', W'], or as it is, and what its weights meet."""
     positions = torch.randperm(y.shape[0] * y.shape[2] * y.shape[3], generator=generator)[:FIELDS]
     fields = receptive_fields(conv, x, y.shape[-2:], positions)  # [samples, G, D]
     outputs = y.permute(0, 2, 3, 1).reshape(-1, conv.groups, y.shape[1] // conv.groups)[
@@ -70,6 +83,8 @@ def _fitted(conv: nn.Conv2d, x: Tensor, y: Tensor, generator: torch.Generator) -
     mean, mean_out = fields.mean(0), outputs.mean(0)
     centred, wished = (fields - mean).transpose(0, 1), (outputs - mean_out).transpose(0, 1)
     covariance = centred.transpose(1, 2) @ centred / n  # [G, D, D]
+    if not refit:
+        return conv, Inputs(covariance, mean)
     weight = conv.weight.reshape(conv.groups, -1, fields.shape[-1])  # [G, O / G, D]
     left = wished - centred @ weight.transpose(1, 2)
     power = covariance.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-20)
@@ -79,4 +94,20 @@ def _fitted(conv: nn.Conv2d, x: Tensor, y: Tensor, generator: torch.Generator) -
     fitted = copy.deepcopy(conv)
     fitted.weight = nn.Parameter(weight.reshape(conv.weight.shape), requires_grad=False)
     fitted.bias = nn.Parameter(bias.reshape(-1), requires_grad=False)
-    return fitted, Inputs(covariance, mean, n)
+    return fitted, Inputs(covariance, mean)
+
+
+def receptive_fields(conv: nn.Conv2d, x: Tensor, size: Sequence[int], positions: Tensor) -> Tensor:
+    """What the outputs at `positions` (image * rows * columns + row * columns + column) see: [positions, groups, D].
+
+    x: [N, C, H, W]; size: the output's rows and columns. D = C / groups * KH * KW.
+    """
+    (kh, kw), (sh, sw) = conv.kernel_size, conv.stride
+    ph, pw = (int(p) for p in conv.padding)
+    padded = F.pad(x, (pw, pw, ph, ph))
+    rows, columns = size
+    image, place = positions // (rows * columns), positions % (rows * columns)
+    r = ((place // columns) * sh)[:, None, None] + torch.arange(kh)[:, None]
+    c = ((place % columns) * sw)[:, None, None] + torch.arange(kw)
+    fields = padded[image[:, None, None], :, r, c]  # [positions, KH, KW, C]
+    return fields.permute(0, 3, 1, 2).reshape(len(positions), conv.groups, -1)

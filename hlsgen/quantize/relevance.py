@@ -24,6 +24,11 @@ def outputs_alike(outputs: Sequence[Tensor]) -> list[Tensor]:
     return [y / y.detach().std().clamp(min=1e-12) for y in outputs]
 
 
+def irrelevant(outputs: Sequence[Tensor]) -> list[Tensor]:
+    """Nothing counts more than anything else: plain histograms, and no backward pass."""
+    return []
+
+
 def detections(reg_max: int) -> Relevance:
     """For YOLO heads (box map, class map a level): class scores where they speak, box sides where a class does."""
 

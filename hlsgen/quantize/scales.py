@@ -1,10 +1,11 @@
-"""Scales from histograms: of all candidates, the one with the least mean squared error."""
+"""Scales from histograms: of all candidates, the best by the recipe's measure."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
 from hlsgen.quantize.calibrate import Floats, Histogram
+from hlsgen.quantize.recipe import Recipe
 from hlsgen.quantize.spec import Scheme, TensorQ
 
 Function = Callable[[Floats], Floats]
@@ -13,63 +14,119 @@ POWERS = 4  # how many halvings of the range a power-of-two scale may try
 EMPTY = 2.0**-7  # the scale of a tensor that was zero throughout calibration
 
 
-def activation_scale(seen: Histogram, scheme: Scheme, symmetric: bool = False, finest: float = 0.0) -> TensorQ:
+def activation_scale(
+    seen: Histogram, scheme: Scheme, recipe: Recipe, symmetric: bool = False, finest: float = 0.0
+) -> TensorQ:
     """An 8-bit tensor's quantization: power of two and symmetric in `fixed`, asymmetric else unless `symmetric`.
 
     finest: in `fixed`, where requantization only shifts right, no scale below it is tried.
     """
     if seen.maximum == seen.minimum:
         return TensorQ(max(EMPTY, finest), 0)
+    low, high = _extremes(seen, recipe)
     if scheme == "fixed":
-        return _best(seen, (TensorQ(s, 0) for s in [s for s in _powers(seen, 8) if s >= finest] or [finest]))
-    if symmetric:
-        step = max(seen.maximum, -seen.minimum) / 127
-        return _best(seen, (TensorQ(float(np.float32(step * s)), 0) for s in SHRINKS))
-    return _best(seen, _ranges(seen))
+        candidates = [TensorQ(s, 0) for s in _powers(low, high, 8) if s >= finest] or [TensorQ(finest, 0)]
+    elif symmetric:
+        step = max(high, -low) / 127
+        candidates = [TensorQ(float(np.float32(step * s)), 0) for s in SHRINKS[::-1]]
+    else:
+        candidates = [_asymmetric(low, high), *_ranges(seen)]
+    if recipe.ranges in ("minmax", "percentile"):
+        return candidates[0]  # which holds the whole range
+    if recipe.ranges == "histogram":
+        return min(candidates, key=lambda q: _divergence(seen, q))
+    return _best(seen, candidates)
 
 
 def pre_activation_scale(
-    seen: Histogram, bits: int, function: Function, scheme: Scheme, finest: float = 0.0
+    seen: Histogram, bits: int, function: Function, scheme: Scheme, recipe: Recipe, finest: float = 0.0
 ) -> TensorQ:
     """A table input's quantization: symmetric, `bits` wide, the one that costs the activation's output least.
 
-    finest: the scale of the sums; in `fixed`, where requantization only shifts right, none below it is tried.
+    finest: the scale of the sums; in `fixed`, where requantization only shifts right, none below it is tried. With so many
+    bits a divergence says nothing: `histogram` takes the least squared error too.
     """
     if seen.maximum == seen.minimum:
         return TensorQ(EMPTY, 0, bits)
-    largest = max(seen.maximum, -seen.minimum)
-    step = largest / (1 << (bits - 1))
-    scales = (
-        [s for s in _powers(seen, bits) if s >= finest] or [finest]
-        if scheme == "fixed"
-        else [float(np.float32(step * 2.0 ** (-k / 4))) for k in range(4 * POWERS)]
-    )
+    low, high = _extremes(seen, recipe)
+    if scheme == "fixed":
+        scales = [s for s in _powers(low, high, bits) if s >= finest] or [finest]
+    else:
+        step = max(high, -low) / (1 << (bits - 1))
+        scales = [float(np.float32(step * 2.0 ** (-k / 4))) for k in range(4 * POWERS)]
+    if recipe.ranges in ("minmax", "percentile"):
+        return TensorQ(scales[0], 0, bits)
     return _best(seen, (TensorQ(s, 0, bits) for s in scales), function)
 
 
-def _powers(seen: Histogram, bits: int) -> list[float]:
+def _extremes(seen: Histogram, recipe: Recipe) -> tuple[float, float]:
+    """The range to be held, zero in it: what was seen, or all but its outermost share."""
+    if recipe.ranges != "percentile":
+        return seen.minimum, seen.maximum
+    outside = seen.counts.sum() * (1 - recipe.percentile / 100)
+    cumulated = np.cumsum(seen.counts)
+    edges = seen.low + np.arange(len(seen.counts) + 1) * seen.width
+    first = int(np.searchsorted(cumulated, outside, "right"))
+    last = int(np.searchsorted(cumulated, cumulated[-1] - outside, "left"))
+    low, high = max(float(edges[first]), seen.minimum), min(float(edges[last + 1]), seen.maximum)
+    return (min(low, 0.0), max(high, 0.0)) if high > low else (seen.minimum, seen.maximum)
+
+
+def _powers(low: float, high: float, bits: int) -> Iterator[float]:
     """The power of two that holds the whole range, and the next smaller ones."""
-    largest = max(seen.maximum / ((1 << (bits - 1)) - 0.5), -seen.minimum / ((1 << (bits - 1)) + 0.5))
+    largest = max(high / ((1 << (bits - 1)) - 0.5), -low / ((1 << (bits - 1)) + 0.5))
     top = int(np.ceil(np.log2(largest)))
-    return [2.0 ** (top - k) for k in range(POWERS)]
+    return (2.0 ** (top - k) for k in range(POWERS))
+
+
+def _asymmetric(low: float, high: float) -> TensorQ:
+    scale = (high - low) / 255
+    return TensorQ(float(np.float32(scale)), int(np.clip(np.rint(-128 - low / scale), -128, 127)))
 
 
 def _ranges(seen: Histogram) -> Iterable[TensorQ]:
     """Ranges from the observed one inwards, each end by itself."""
     for low in sorted({seen.minimum * s for s in SHRINKS[::5]}):
         for high in sorted({seen.maximum * s for s in SHRINKS}):
-            scale = (high - low) / 255
-            yield TensorQ(float(np.float32(scale)), int(np.clip(np.rint(-128 - low / scale), -128, 127)))
+            yield _asymmetric(low, high)
 
 
 def _best(seen: Histogram, candidates: Iterable[TensorQ], function: Function | None = None) -> TensorQ:
+    """The least mean squared error of the tensor, or of the function's value."""
     used = seen.counts > 0
     x, counts = seen.centers[used], seen.counts[used]
     wanted = x if function is None else function(x)
 
     def error(q: TensorQ) -> float:
-        held = q.scale * (np.clip(np.rint(x / q.scale) + q.zero_point, q.low, q.high) - q.zero_point)
+        held = q.scale * (_integers(x, q) - q.zero_point)
         got = held if function is None else function(held)
         return float(np.dot(counts, (got - wanted) ** 2))
 
     return min(candidates, key=error)
+
+
+def _divergence(seen: Histogram, q: TensorQ) -> float:
+    """Kullback-Leibler divergence of the histogram, clipped to the range, from what the integers can tell of it.
+
+    Migacz, 2017: what lies outside counts at the ends in the one, and not at all in the other; within an integer's share
+    of the bins, those that are not empty get equal parts.
+    """
+    used = seen.counts > 0
+    x, counts = seen.centers[used], seen.counts[used]
+    codes = _integers(x, q).astype(np.int64)
+    inside = np.abs(q.scale * (codes - q.zero_point) - x) <= q.scale / 2 + seen.width
+    kept = np.where(inside, counts, 0)
+    if not kept.any():
+        return float("inf")
+    share = np.bincount(codes - q.low, kept, 1 << q.bits)[codes - q.low]
+    bins = np.bincount(codes - q.low, inside.astype(np.float64), 1 << q.bits)[codes - q.low]
+    clipped = kept.copy()
+    first, last = np.flatnonzero(inside)[[0, -1]]
+    clipped[first] += counts[:first].sum()
+    clipped[last] += counts[last + 1 :].sum()
+    p, told = clipped[inside] / clipped[inside].sum(), (share[inside] / bins[inside]) / kept.sum()
+    return float(np.sum(p * np.log(p / told)))
+
+
+def _integers(x: Floats, q: TensorQ) -> Floats:
+    return np.asarray(np.clip(np.rint(x / q.scale) + q.zero_point, q.low, q.high), np.float64)

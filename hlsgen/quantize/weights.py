@@ -1,11 +1,15 @@
 """A convolution's integers: int8 weights with a scale a channel, int32 bias."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import nn
 
 from hlsgen.errors import HlsgenError
-from hlsgen.quantize.calibrate import Floats, Inputs
+from hlsgen.quantize.calibrate import Floats
+from hlsgen.quantize.recipe import Recipe
+from hlsgen.quantize.rounding import adaround, compensated, nearest
 from hlsgen.quantize.spec import ConvQ, Scheme, TensorQ
 
 LARGEST_BIAS = 2.0**30
@@ -15,48 +19,69 @@ SHRINKS = np.linspace(0.52, 1.0, 13)
 POWERS = 3
 
 
-def quantize_weights(name: str, conv: nn.Conv2d, x: TensorQ, out: TensorQ, seen: Inputs, scheme: Scheme) -> ConvQ:
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What a convolution's weights meet, over sampled receptive fields.
+
+    moments: [groups, D, D], D = I/groups * KH * KW, the covariance of x; mean: [groups, D].
+    """
+
+    moments: torch.Tensor
+    mean: torch.Tensor
+
+
+def quantize_weights(
+    name: str, conv: nn.Conv2d, x: TensorQ, out: TensorQ, seen: Inputs, scheme: Scheme, recipe: Recipe
+) -> ConvQ:
     """Quantize the convolution at node `name`, whose input is quantized by `x` and whose output by `out`.
 
     The scale of each channel minimizes the output's mean squared error over the calibration inputs, e^T M e with e the
-    weights' error and M the inputs' second moments. The bias absorbs the mean of what is left.
+    weights' error and M the inputs' moments; then the integers are rounded as the recipe says. The bias absorbs the mean of
+    what is left.
     """
     weight = conv.weight.detach().double()
     flat = weight.reshape(conv.groups, weight.shape[0] // conv.groups, -1)  # [G, O/G, D]
     bias = np.zeros(weight.shape[0]) if conv.bias is None else conv.bias.detach().double().numpy()
     if not (bool(torch.isfinite(weight).all()) and np.isfinite(bias).all()):
         raise HlsgenError(f"expected finite weights, got NaN or infinity at {name}; the checkpoint is damaged")
+    bits = recipe.bits_of(name)
+    low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
     lowest, highest = _bounds(bias, x, out, scheme)
     best_error = torch.full(flat.shape[:2], np.inf, dtype=torch.float64)
     best_scale = torch.zeros(flat.shape[:2], dtype=torch.float64)
     moments = seen.moments  # float32: the cost only ranks candidates
-    for candidate in _candidates(flat, scheme):
+    for candidate in scale_candidates(flat, scheme, bits):
         scale = _limited(candidate, lowest, highest, scheme).reshape(flat.shape[:2])
-        error = flat - torch.clamp(torch.round(flat / scale[..., None]), -128, 127) * scale[..., None]
+        error = flat - nearest(flat, scale, low, high) * scale[..., None]
         cost = ((error.float() @ moments) * error).sum(-1)
         better = cost < best_error
         best_error, best_scale = torch.where(better, cost, best_error), torch.where(better, scale, best_scale)
-    integers = torch.clamp(torch.round(flat / best_scale[..., None]), -128, 127)
-    error = flat - integers * best_scale[..., None]
-    corrected = bias + (error @ seen.mean.double()[..., None])[..., 0].reshape(-1).numpy()
+    if recipe.rounding == "nearest":
+        integers = nearest(flat, best_scale, low, high)
+    else:
+        method = compensated if recipe.rounding == "compensated" else adaround
+        integers = method(flat, best_scale, moments, low, high)
+    if recipe.correct_bias:
+        error = flat - integers * best_scale[..., None]
+        bias = bias + (error @ seen.mean.double()[..., None])[..., 0].reshape(-1).numpy()
     scales = best_scale.reshape(-1).numpy()
     return ConvQ(
         integers.reshape(weight.shape).to(torch.int8).numpy(),
         scales,
-        np.rint(corrected / (x.scale * scales)).astype(np.int32),
+        np.rint(bias / (x.scale * scales)).astype(np.int32),
     )
 
 
-def largest_weight_scale(conv: nn.Module | None, scheme: Scheme) -> float:
+def largest_weight_scale(conv: nn.Module | None, scheme: Scheme, bits: int) -> float:
     """The coarsest scale that `quantize_weights` would choose for a channel if nothing held it."""
     assert isinstance(conv, nn.Conv2d)
     flat = conv.weight.detach().double().reshape(conv.weight.shape[0], -1)
-    return float(np.max(_candidates(flat, scheme)))
+    return float(np.max(scale_candidates(flat, scheme, bits)))
 
 
-def _candidates(flat: torch.Tensor, scheme: Scheme) -> list[Floats]:
+def scale_candidates(flat: torch.Tensor, scheme: Scheme, bits: int) -> list[Floats]:
     """Scales to try, each [O]."""
-    largest = flat.abs().amax(-1).reshape(-1).numpy() / 127
+    largest = flat.abs().amax(-1).reshape(-1).numpy() / ((1 << (bits - 1)) - 1)
     largest = np.where(largest > 0, largest, 1e-30)
     if scheme == "fixed":
         top = np.exp2(np.ceil(np.log2(largest)))

@@ -173,6 +173,25 @@ def test_a_qdq_file_keeps_its_scales(work: Path, whole: dict[str, Any]) -> None:
     assert sums(work / "qdq")["data/parameters.bin"] == sums(work / "whole")["data/parameters.bin"]
 
 
+@pytest.mark.parametrize("strategy", ["static", "fixed:w6", "mixed:0.6", "trainable-fixed"])
+def test_a_quantized_file_is_exact_in_hardware(work: Path, strategy: str) -> None:
+    from hlsgen.cli_quantize import quantize_model
+
+    file = work / f"{strategy.replace(':', '-')}.pt"
+    facts = quantize_model(str(work / "net.onnx"), file, Quiet(), strategy=strategy, calib=work / "photos")
+    again = work / "again.pt"
+    quantize_model(str(work / "net.onnx"), again, Quiet(), strategy=strategy, calib=work / "photos")
+    assert again.read_bytes() == file.read_bytes()
+    report = build.run(options(work, facts["strategy"], model=str(file), calib=None, image=work / "photos" / "0.png"))
+    assert report["verdict"] == "exact"
+    assert report["scheme"] == facts["scheme"]
+    assert report["weights"] == str(file)
+    if strategy == "fixed:w6":  # asked for by name it is the same network
+        build.run(options(work, "named", scheme=strategy, stop_after="render"))
+        name = "data/parameters.bin"
+        assert sums(work / "named").get(name) == sums(work / facts["strategy"])[name]
+
+
 def test_real_weights_need_real_pictures(work: Path) -> None:
     with pytest.raises(HlsgenError, match="give --calib FOLDER"):
         build.run(options(work, "none", calib=None))

@@ -1,0 +1,84 @@
+"""Which neighbour a weight is rounded to, given what it is multiplied with.
+
+With e the error of an output channel's weights and M the second moments of their inputs (centred: the mean goes to the
+bias), the output's mean squared error is e^T M e. Rounding to nearest ignores M; the two others use it.
+
+Shapes: weights [G, O, D], scales [G, O], moments [G, D, D]; integers come back as float64 [G, O, D].
+"""
+
+import torch
+from torch import Tensor
+
+DAMPING = 0.01  # of the mean variance, added to M's diagonal: it is estimated from a sample
+BLOCK = 128  # columns whose mutual compensation is applied at once
+STEPS = 400  # of AdaRound
+STRETCH = (-0.1, 1.1)  # of AdaRound's rectified sigmoid (gamma, zeta)
+SHARPNESS = (20.0, 2.0)  # of its regularizer, from first to last (beta)
+PRESSURE = 0.01  # its weight (lambda)
+
+
+def nearest(weights: Tensor, scales: Tensor, low: int, high: int) -> Tensor:
+    """Each by itself."""
+    return torch.clamp(torch.round(weights / scales[..., None]), low, high)
+
+
+def compensated(weights: Tensor, scales: Tensor, moments: Tensor, low: int, high: int) -> Tensor:
+    """Column by column, the error of each spread over those still to come.
+
+    Frantar et al., "GPTQ", ICLR 2023 (algorithm 1, with columns in the order of falling variance): after column i, the
+    rest moves by -(w_i - q_i) / U_ii * U_i, U the upper Cholesky factor of the inverse of M.
+    """
+    return torch.stack(
+        [_compensated(w, s, m, low, high) for w, s, m in zip(weights, scales, moments, strict=True)]
+    ).double()
+
+
+def _compensated(weights: Tensor, scales: Tensor, moments: Tensor, low: int, high: int) -> Tensor:
+    order = torch.argsort(moments.diagonal(), descending=True)
+    left = weights[:, order].float().clone()  # [O, D]: what is still wanted of each column
+    damped = moments[order][:, order].double()
+    mean = damped.diagonal().mean().clamp(min=1e-20)
+    damped = damped + torch.eye(len(order)) * DAMPING * mean
+    upper = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True).float()
+    scale = scales.float()
+    integers = torch.zeros_like(left)
+    for begin in range(0, left.shape[1], BLOCK):
+        end = min(begin + BLOCK, left.shape[1])
+        errors = torch.zeros(len(left), end - begin)
+        for i in range(begin, end):
+            q = torch.clamp(torch.round(left[:, i] / scale), low, high)
+            integers[:, i] = q
+            error = (left[:, i] - q * scale) / upper[i, i]
+            left[:, i + 1 : end] -= error[:, None] * upper[i, i + 1 : end]
+            errors[:, i - begin] = error
+        left[:, end:] -= errors @ upper[begin:end, end:]
+    return integers[:, torch.argsort(order)]
+
+
+def adaround(weights: Tensor, scales: Tensor, moments: Tensor, low: int, high: int) -> Tensor:
+    """Up or down as learned.
+
+    Nagel et al., "Up or down? Adaptive rounding for post-training quantization", ICML 2020: the integer is
+    floor(w / s) + h(v), h a rectified sigmoid; v minimizes e^T M e under a regularizer (its eq. 24) that drives h to 0 or 1.
+    """
+    scale = scales[..., None].float()
+    real = weights.float() / scale
+    floor = torch.floor(real)
+    gamma, zeta = STRETCH
+    fraction = torch.clamp((real - floor - gamma) / (zeta - gamma), 1e-4, 1 - 1e-4)
+    variable = torch.logit(fraction).requires_grad_(True)
+    matrix = moments / moments.diagonal(dim1=1, dim2=2).mean().clamp(min=1e-20)
+    optimizer = torch.optim.Adam([variable], lr=0.02)
+    for step in range(STEPS):
+        with torch.enable_grad():
+            up = torch.clamp(torch.sigmoid(variable) * (zeta - gamma) + gamma, 0, 1)
+            error = torch.clamp(floor + up, low, high) - real
+            loss = ((error @ matrix) * error).sum()
+            if step > STEPS // 5:  # the first fifth is free
+                done = (step / STEPS - 0.2) / 0.8
+                beta = SHARPNESS[1] + (SHARPNESS[0] - SHARPNESS[1]) * (1 + torch.cos(torch.tensor(done * torch.pi))) / 2
+                loss = loss + PRESSURE * (1 - (2 * up - 1).abs() ** beta).sum()
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return torch.clamp(floor + (variable.detach() > 0), low, high).double()

@@ -1,0 +1,106 @@
+"""Floating point of few bits (FP8 and below) with a scale a tensor and, for weights, a channel.
+
+Every tensor in memory is rounded, the network's outputs are not (they leave the last sums as they are, as FP8 inference
+engines have it); biases and sums are float32. A scale takes the largest magnitude seen to the format's largest number, or
+to a half, a quarter ... of it where that costs less (`mse`): a float's precision is the same at any scale, so little depends on it.
+"""
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from hlsgen.errors import HlsgenError
+from hlsgen.quantize.strategies.base import Strategy, Task
+
+if TYPE_CHECKING:
+    from hlsgen.quantize.quantized import Quantized
+
+
+@dataclass(frozen=True)
+class MinifloatStrategy(Strategy):
+    """exponent, mantissa: the format's bits beside the sign."""
+
+    name: ClassVar[str] = "minifloat"
+    title: ClassVar[str] = "float of few bits: e4m3 (default), e5m2, any other, with scales"
+    source: ClassVar[str] = (
+        "OCP 8-bit Floating Point Specification 1.0; Micikevicius et al., FP8 formats for deep learning, 2022"
+    )
+    missing: ClassVar[str] = (
+        "its multipliers are integer: floating-point ones, which align every product, are not generated"
+    )
+
+    exponent: int = 4
+    mantissa: int = 3
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}:e{self.exponent}m{self.mantissa}"
+
+    def varied(self, variant: str) -> Self:
+        from hlsgen.quantize.minifloat import Minifloat
+
+        found = re.fullmatch(r"e(\d{1,2})m(\d{1,2})", variant.lower())
+        if not found:
+            raise HlsgenError(
+                f"strategy minifloat does not know {variant[:40]!r}: its variants are e4m3, e5m2 and the like"
+            )
+        Minifloat(int(found[1]), int(found[2]))  # says where it makes no sense
+        return replace(self, exponent=int(found[1]), mantissa=int(found[2]))
+
+    @classmethod
+    def tools(cls) -> set[str]:
+        return {"ranges"}
+
+    def quantize(self, task: Task) -> "Quantized":
+        from hlsgen.quantize.calibrate import Histogram, calibrate
+        from hlsgen.quantize.executables import Rounded, Simulated
+        from hlsgen.quantize.minifloat import Minifloat
+        from hlsgen.quantize.quantized import Quantized, convolutions, parameter_bytes
+        from hlsgen.quantize.relevance import irrelevant
+        from hlsgen.quantize.structure import activations_fed, outputs, shared_scales
+
+        if self.recipe.ranges not in ("mse", "minmax"):
+            raise HlsgenError(
+                f"the ranges of minifloat are mse or minmax, got {self.recipe.ranges}: a float need not clip"
+            )
+        network, form = task.network, Minifloat(self.exponent, self.mantissa)
+        relevance = task.relevance if self.recipe.ranges == "mse" else irrelevant
+        seen = calibrate(network, task.images, task.progress.step, relevance, len(task.images), self.recipe.seed)
+        share, fed = shared_scales(network), activations_fed(network)
+        groups: dict[str, Histogram] = {}
+        for name, histogram in seen.histograms.items():
+            groups.setdefault(share[name], Histogram()).merge(histogram)
+        leaving = {node.name for node in outputs(network)}
+        rounded = {
+            name: Rounded(form, _scale(groups[share[name]], form, self.recipe.ranges))
+            for name in seen.histograms
+            if name not in fed and name not in leaving
+        }
+        weights = {}
+        for node, conv in convolutions(network):
+            assert conv.bias is not None
+            scale = (conv.weight.abs().amax((1, 2, 3), keepdim=True) / form.largest).clamp(min=1e-30)
+            weights[node.name] = ((form.round(conv.weight / scale) * scale).detach(), conv.bias.detach())
+        size = parameter_bytes(network, form.bits, bias_bytes=4, channel_bytes=4)
+        return Quantized(self.label, network, task.shape, Simulated(network, weights, rounded), size)
+
+
+def _scale(seen: Any, form: Any, ranges: str) -> float:
+    """float32: of the candidates, the one with the least squared error over the histogram (`minmax`: the first)."""
+    import numpy as np
+    import torch
+
+    largest = max(seen.maximum, -seen.minimum)
+    if largest == 0:
+        return 1.0
+    candidates = [float(np.float32(largest / form.largest * 2.0 ** (k / 4))) for k in range(-8, 9)]
+    if ranges == "minmax":
+        return float(np.float32(largest / form.largest))
+    used = seen.counts > 0
+    x = torch.from_numpy(seen.centers[used]).float()
+
+    def error(scale: float) -> float:
+        got = (form.round(x / scale) * scale).double().numpy()
+        return float(np.dot(seen.counts[used], (got - x.double().numpy()) ** 2))
+
+    return min(candidates, key=error)

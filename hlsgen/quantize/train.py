@@ -1,0 +1,283 @@
+"""Learning a `fixed` network: binary points, weights and biases, by gradients straight through the rounding.
+
+Every tensor's scale is 2^round(t), t learned; a weight is clamp(round(v s0 / s)) s, v learned. The gradient passes a rounding
+as if it were not there, and a clamp only inside; so that of t is (round(x / s) - x / s) s ln 2 inside, and the bound times s ln 2
+outside (Jain et al., "Trained quantization thresholds for accurate and efficient fixed-point inference", MLSys 2020, eq. 6
+to 8). The loss is the distance of the outputs from the float network's on crops of the calibration images, mirrored half of
+the time: no labels. The result is a `fixed` spec like any other. Some images are held out: where training does not bring their
+outputs nearer, the network stays as it was.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
+
+from hlsgen.errors import HlsgenError
+from hlsgen.models.attention import attention_scores
+from hlsgen.quantize.recipe import Recipe
+from hlsgen.quantize.reference import Reference
+from hlsgen.quantize.spec import ConvQ, QuantSpec, TensorQ
+from hlsgen.quantize.structure import module_of, shared_scales, sources
+
+Images = Sequence[npt.NDArray[np.float32]]
+HELD_OUT = 8  # of so many images one is held out
+SCALE_RATE = 1.0  # of the weights' learning rate: what binary points take
+BIAS_RATE = 0.1
+FARTHEST = 3.0  # binary places that a point may move
+INSIDE = 0.45  # how far from its integer a weight may start
+
+
+@dataclass(frozen=True)
+class Training:
+    """steps of `batch` crops of size x size pixels (or of the whole image, where it is smaller); rate: Adam's, of weights in
+    units of their scale; recipe: of the network at the start, with the widths of its weights."""
+
+    steps: int
+    batch: int
+    size: int
+    rate: float
+    recipe: Recipe
+
+
+def trained(
+    begun: Reference,
+    images: Images,
+    reg_max: int,
+    settings: Training,
+    progress: Callable[[int, int], None],
+) -> tuple[Reference, str]:
+    """The trained network, and how far its outputs are from the float network's before and after, on images held out.
+
+    images: float32 [C, H, W]; reg_max: of the detection heads, 0 where the outputs are something else.
+    """
+    generator = torch.Generator().manual_seed(settings.recipe.seed)
+    order = torch.randperm(len(images), generator=generator).tolist()
+    count = len(images) // HELD_OUT
+    held = [images[i] for i in order[:count]] or [images[i] for i in order[:1]]
+    used = [images[i] for i in order[count:]]
+    student = _Student(begun, settings.recipe)
+    groups = student.parameter_groups(settings.rate)
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / settings.steps))
+    )
+    for step in range(settings.steps):
+        crops = _crops(used, settings, generator)
+        with torch.no_grad():
+            wanted = begun.network(crops)
+        with torch.enable_grad():
+            loss = distance(student(crops), _flat(wanted), reg_max)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        student.bounded()
+        schedule.step()
+        progress(step + 1, settings.steps)
+    try:
+        result = Reference.from_spec(begun.network, student.spec(), begun.shape)
+    except HlsgenError as error:  # what was learned is out of the arithmetic's range
+        return begun, f"left as it was: {error}"
+    before, after = (_mean_distance(r, held, reg_max) for r in (begun, result))
+    said = f"distance from the float network on {len(held)} images held out: {before:.3g} before training, {after:.3g} after"
+    return (result, said) if after < before else (begun, f"{said}; left as it was")
+
+
+def distance(got: Sequence[Tensor], wanted: Sequence[Tensor], reg_max: int) -> Tensor:
+    """How far outputs are from the float network's, an image.
+
+    Detection heads: the Kullback-Leibler divergence of every class score and, where a class speaks, of the boxes' sides; else
+    the squared error in units of each output's own variance.
+    """
+    total = torch.zeros(())
+    if not reg_max:
+        for y, t in zip(got, wanted, strict=True):
+            total = total + ((y - t) ** 2).mean() / t.var().clamp(min=1e-12)
+        return total
+    images = got[0].shape[0]
+    for box, score, box_t, score_t in zip(got[0::2], got[1::2], wanted[0::2], wanted[1::2], strict=True):
+        p = torch.sigmoid(score_t)
+        entropy = F.binary_cross_entropy_with_logits(score_t, p, reduction="sum")
+        total = total + (F.binary_cross_entropy_with_logits(score, p, reduction="sum") - entropy) / images
+        shape = (box.shape[0], 4, reg_max, *box.shape[2:])
+        log, log_t = (v.reshape(shape).log_softmax(2) for v in (box, box_t))
+        sides = (log_t.exp() * (log_t - log)).sum(2)
+        total = total + (sides * p.amax(1, keepdim=True)).sum() / images
+    return total
+
+
+@torch.no_grad()
+def _mean_distance(reference: Reference, images: Images, reg_max: int) -> float:
+    total = 0.0
+    for image in images:
+        x = torch.from_numpy(image)[None]
+        total += float(distance(reference(x), _flat(reference.network(x)), reg_max))
+    return total / len(images)
+
+
+def _crops(images: Images, settings: Training, generator: torch.Generator) -> Tensor:
+    found = []
+    for index in torch.randint(len(images), (settings.batch,), generator=generator).tolist():
+        image = torch.from_numpy(images[index])
+        height, width = (min(settings.size, n) for n in image.shape[1:])
+        y, x = (
+            int(torch.randint(n - inner + 1, (), generator=generator))
+            for n, inner in zip(image.shape[1:], (height, width), strict=True)
+        )
+        crop = image[:, y : y + height, x : x + width]
+        found.append(crop.flip(2) if float(torch.rand((), generator=generator)) < 0.5 else crop)
+    return torch.stack(found)
+
+
+class _Fake(torch.autograd.Function):
+    """clamp(round(x / s)) s with s = 2^round(t); straight-through gradients for x and t."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, t: Tensor, low: int, high: int) -> Tensor:
+        scale = torch.exp2(torch.round(t))
+        ctx.save_for_backward(x, scale)
+        ctx.low, ctx.high, ctx.learned = low, high, ctx.needs_input_grad[1]
+        return torch.round(x / scale).clamp_(low, high).mul_(scale)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        x, scale = ctx.saved_tensors
+        ratio = x / scale
+        rounded = torch.round(ratio)
+        inside = (rounded >= ctx.low) & (rounded <= ctx.high)
+        toward_t = None
+        if ctx.learned:
+            slope = torch.where(inside, rounded - ratio, rounded.clamp(ctx.low, ctx.high))
+            toward_t = (gradient * slope).sum_to_size(scale.shape) * scale * math.log(2)
+        return gradient * inside, toward_t, None, None
+
+
+class _Student(nn.Module):
+    """The `fixed` network in float with learned parameters."""
+
+    def __init__(self, begun: Reference, recipe: Recipe) -> None:
+        super().__init__()
+        self.network, self.begun, self.recipe = begun.network, begun.spec, recipe
+        self.root = shared_scales(self.network)
+        self.points = nn.ParameterDict()  # log2 of a tensor's scale, by the root of those that share it
+        self.values, self.biases, self.scales = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
+        for name, q in self.begun.tensors.items():
+            if self.root[name] == name and q.bits == 8:
+                self.points[name] = nn.Parameter(torch.tensor(math.log2(q.scale)))
+        for node in self.network.graph.nodes:
+            if node.name in self.begun.convs:
+                held, x = self.begun.convs[node.name], self.begun.tensors[node.all_input_nodes[0].name]
+                integers = torch.from_numpy(held.weight.astype(np.float32))
+                scale = torch.from_numpy(held.weight_scale).float()[:, None, None, None]
+                module: Any = module_of(self.network, node)
+                # where in its integer's share the float weight lies: all in the middle, they would cross together
+                latent = torch.clamp(module.weight.detach() / scale, integers - INSIDE, integers + INSIDE)
+                self.values[node.name] = nn.Parameter(latent)
+                self.scales[node.name] = nn.Parameter(
+                    torch.from_numpy(np.log2(held.weight_scale)).float()[:, None, None, None]
+                )
+                self.biases[node.name] = nn.Parameter(torch.from_numpy(held.bias * x.scale * held.weight_scale).float())
+        self.starts = [(t, t.detach().clone()) for t in (*self.points.values(), *self.scales.values())]
+
+    def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
+        return [
+            {"params": list(self.values.parameters()), "lr": rate},
+            {"params": [*self.points.parameters(), *self.scales.parameters()], "lr": SCALE_RATE * rate},
+            {"params": list(self.biases.parameters()), "lr": BIAS_RATE * rate},
+        ]
+
+    @torch.no_grad()
+    def bounded(self) -> None:
+        """Keep binary points near where calibration put them."""
+        for learned, start in self.starts:
+            learned.clamp_(start - FARTHEST, start + FARTHEST)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return _flat(_Run(self).run(images))
+
+    def weight(self, name: str) -> Tensor:
+        """The rounded weights, float."""
+        bits = self.recipe.bits_of(name)
+        first = torch.from_numpy(self.begun.convs[name].weight_scale).float()[:, None, None, None]
+        fake: Tensor = _Fake.apply(
+            self.values[name] * first, self.scales[name], -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+        )  # type: ignore[no-untyped-call]
+        return fake
+
+    def tensor(self, name: str, value: Tensor) -> Tensor:
+        """The rounded tensor of node `name`."""
+        q, root = self.begun.tensors[name], self.root[name]
+        t = self.points[root] if root in self.points else torch.tensor(math.log2(q.scale))
+        fake: Tensor = _Fake.apply(value, t, q.low, q.high)  # type: ignore[no-untyped-call]
+        return fake
+
+    @torch.no_grad()
+    def spec(self) -> QuantSpec:
+        """The integers. Where a learned scale would need a shift to the left, the output's is raised."""
+        scales = {name: 2.0 ** round(float(t)) for name, t in self.points.items()}
+        tensors = {
+            name: TensorQ(scales.get(self.root[name], q.scale), 0, q.bits) for name, q in self.begun.tensors.items()
+        }
+        weight_scales = {
+            name: np.exp2(np.rint(t.numpy().astype(np.float64).reshape(-1))) for name, t in self.scales.items()
+        }
+        convolutions = [n for n in self.network.graph.nodes if n.name in self.begun.convs]
+        summing = [n for n in self.network.graph.nodes if n in convolutions or n.target is attention_scores]
+        raised = True
+        while raised:  # raising one may make the sums of the next coarser
+            raised = False
+            for node in summing:
+                x, out = tensors[node.all_input_nodes[0].name], tensors[node.name]
+                sums = x.scale
+                if node.name in weight_scales:
+                    sums *= float(weight_scales[node.name].max())
+                else:
+                    sums *= tensors[node.all_input_nodes[1].name].scale
+                if out.scale < sums:
+                    raised = True
+                    for name, root in self.root.items():
+                        if root == self.root[node.name]:
+                            tensors[name] = TensorQ(sums, 0, tensors[name].bits)
+        convs: dict[str, ConvQ] = {}
+        for node in convolutions:
+            x, out, scale = tensors[node.all_input_nodes[0].name], tensors[node.name], weight_scales[node.name]
+            scale = np.maximum(scale, out.scale / x.scale * 2.0**-31)
+            bits = self.recipe.bits_of(node.name)
+            real = (
+                self.values[node.name].numpy()
+                * self.begun.convs[node.name].weight_scale.astype(np.float32)[:, None, None, None]
+            )
+            integers = np.clip(np.rint(real / scale[:, None, None, None]), -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+            bias = np.rint(self.biases[node.name].numpy().astype(np.float64) / (x.scale * scale))
+            convs[node.name] = ConvQ(integers.astype(np.int8), scale, np.clip(bias, -(2**30), 2**30).astype(np.int32))
+        return QuantSpec("fixed", tensors, convs)
+
+
+class _Run(fx.Interpreter):
+    def __init__(self, student: _Student) -> None:
+        super().__init__(student.network)
+        self.extra_traceback = False
+        self.student = student
+        self.made = sources(student.network)
+
+    def run_node(self, n: fx.Node) -> Any:
+        module = module_of(self.student.network, n)
+        if isinstance(module, nn.Conv2d):
+            (x,), _ = self.fetch_args_kwargs_from_env(n)
+            weight, bias = self.student.weight(n.name), self.student.biases[n.name]
+            result = F.conv2d(x, weight, bias, module.stride, module.padding, module.dilation, module.groups)
+        else:
+            result = super().run_node(n)
+        if n.name not in self.made:
+            return result  # it only moves values
+        return self.student.tensor(n.name, result)
+
+
+def _flat(result: Any) -> tuple[Tensor, ...]:
+    return tuple(result) if isinstance(result, tuple | list) else (result,)

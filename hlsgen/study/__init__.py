@@ -1,0 +1,1 @@
+"""Quantization strategies side by side: accuracy, agreement, noise, size, speed; one table, one page."""
