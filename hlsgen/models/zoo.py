@@ -16,7 +16,7 @@ from hlsgen.frontend.qdq_read import is_qdq, read_qdq
 from hlsgen.frontend.qdq_write import write_qdq
 from hlsgen.models import yolo
 from hlsgen.models.checkpoint import read_checkpoint
-from hlsgen.models.download import Unreachable, cache_folder, download, find_cached
+from hlsgen.models.download import Published, Unreachable, cache_folder, download, find_cached
 from hlsgen.models.exported import read_exported
 from hlsgen.models.network import ATTENTION
 from hlsgen.quantize.spec import QuantSpec
@@ -181,7 +181,7 @@ def _published(name: str, imgsz: tuple[int, int] | None) -> Loaded:
     if cached is not None:
         return _from_checkpoint(name, name, cached, str(cached), imgsz)
     try:
-        path, checksum = download(file, cache_folder())
+        path, checksum = download(Published(file), cache_folder())
     except Unreachable as reason:
         if name == DEMO_MODEL:
             return _demo(imgsz, f"no {file} here and {reason}: ")
