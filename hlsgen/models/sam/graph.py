@@ -13,11 +13,14 @@ import torch
 from torch import Tensor, fx, nn
 
 from hlsgen.models.sam import vocabulary as v
-from hlsgen.models.sam.config import EPS, SamConfig
+from hlsgen.models.sam.config import EPS, MEAN, STD, SamConfig
 
 State = Mapping[str, Tensor]
 DECODER_EPS = 1e-5
 """LayerNorm's epsilon in the two-way transformer: PyTorch's default."""
+
+
+_ALL = slice(None)
 
 
 class Builder:
@@ -50,10 +53,12 @@ class Builder:
         self.root.add_module(name, module)
         return self.graph.create_node("call_module", name, (x,), name=name)
 
-    def linear(self, name: str, key: str, x: fx.Node) -> fx.Node:
-        weight = self.weight(f"{key}.weight")
+    def linear(self, name: str, key: str, x: fx.Node, rows: slice = _ALL, factor: float = 1.0) -> fx.Node:
+        """The layer ``key``, or only its output channels ``rows``, its results times ``factor``."""
+        weight, bias = (self.weight(f"{key}.{part}")[rows] * factor for part in ("weight", "bias"))
         made = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0])
-        return self.module(name, self._filled(made, key), x)
+        made.weight.data, made.bias.data = weight.clone(), bias.clone()
+        return self.module(name, made.requires_grad_(False), x)
 
     def norm(self, name: str, key: str, x: fx.Node, eps: float) -> fx.Node:
         return self.module(name, self._filled(nn.LayerNorm(len(self.weight(f"{key}.weight")), eps), key), x)
@@ -87,21 +92,26 @@ def relative_table(weight: Tensor, side: int) -> Tensor:
     return weight[places[:, None] - places[None, :] + side - 1]
 
 
-def encoder(config: SamConfig, state: State) -> fx.GraphModule:
+def encoder(config: SamConfig, state: State, folded: bool = False) -> fx.GraphModule:
     """The image encoder.
 
     Args:
         config: the sizes.
         state: the checkpoint's weights.
+        folded: the same function for the ``fixed`` scheme: the image's normalization and attention's 1 / sqrt(d) are
+            folded into weights, and queries, keys and values come from a layer each, so that each has its own scale.
 
     Returns:
-        ``image`` float32 [1, 3, S, S], normalized and padded (``prompts.preprocess``), to one output ``embedding``
-        float32 [1, embedding, grid, grid].
+        ``image`` float32 [1, 3, S, S], normalized and padded (``prompts.preprocess``; folded: levels, 0..255 less 128),
+        to one output ``embedding`` float32 [1, embedding, grid, grid].
     """
     b = Builder(state, "image_encoder.")
     grid, heads = config.grid, config.heads
     scale = (config.dim // heads) ** -0.5
-    x = b.call("patches", v.to_tokens, b.conv("patch_embed", "patch_embed.proj", b.input("image"), config.patch))
+    patches = b.conv("patch_embed", "patch_embed.proj", b.input("image"), config.patch)
+    if folded:
+        _take_levels(b.root.get_submodule("patch_embed"))
+    x = b.call("patches", v.to_tokens, patches)
     x = b.call("positioned", torch.add, x, b.constant("pos_embed", b.weight("pos_embed").flatten(1, 2)))
     for i in range(config.depth):
         p, key = f"block{i}", f"blocks.{i}"
@@ -110,16 +120,22 @@ def encoder(config: SamConfig, state: State) -> fx.GraphModule:
         y = b.norm(f"{p}_norm1", f"{key}.norm1", x, EPS)
         if windowed:
             y = b.call(f"{p}_windows", v.partition, y, grid, side)
-        qkv = b.linear(f"{p}_qkv", f"{key}.attn.qkv", y)
-        q, k, value = (
-            b.call(f"{p}_{part}", v.narrow, qkv, 2, n * config.dim, config.dim) for n, part in enumerate("qkv")
-        )
+        if folded:
+            q, k, value = (
+                b.linear(f"{p}_{part}", f"{key}.attn.qkv", y, slice(n * config.dim, (n + 1) * config.dim), factor)
+                for n, (part, factor) in enumerate((("q", scale), ("k", 1.0), ("v", 1.0)))
+            )
+        else:
+            qkv = b.linear(f"{p}_qkv", f"{key}.attn.qkv", y)
+            q, k, value = (
+                b.call(f"{p}_{part}", v.narrow, qkv, 2, n * config.dim, config.dim) for n, part in enumerate("qkv")
+            )
         terms = []
         for axis, letter in enumerate("hw"):
             table = relative_table(b.weight(f"{key}.attn.rel_pos_{letter}"), side)
-            held = b.constant(f"{p}_table_{letter}", table)
+            held = b.constant(f"{p}_table_{letter}", table / scale if folded else table)
             terms.append(b.call(f"{p}_relative_{letter}", v.relative, q, held, heads, axis))
-        s = b.call(f"{p}_scores", v.scores, q, k, heads, scale)
+        s = b.call(f"{p}_scores", v.scores, q, k, heads, 1.0 if folded else scale)
         s = b.call(f"{p}_placed", v.add_relative, s, *terms)
         y = b.linear(f"{p}_proj", f"{key}.attn.proj", b.call(f"{p}_attend", v.attend, s, value))
         if windowed:
@@ -135,12 +151,21 @@ def encoder(config: SamConfig, state: State) -> fx.GraphModule:
     return b.finish(b.call("embedding", v.to_map, y, grid, grid))
 
 
-def decoder(config: SamConfig, state: State) -> fx.GraphModule:
+def _take_levels(conv: nn.Module) -> None:
+    """Change a convolution of normalized images to one of levels less 128, in place."""
+    assert isinstance(conv, nn.Conv2d) and conv.bias is not None
+    mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
+    conv.weight.data = conv.weight.data / std
+    conv.bias.data = conv.bias.data + (conv.weight.data * (128 - mean)).sum((1, 2, 3))
+
+
+def decoder(config: SamConfig, state: State, folded: bool = False) -> fx.GraphModule:
     """The mask decoder, for one prompt of any number of tokens and no mask prompt.
 
     Args:
         config: the sizes.
         state: the checkpoint's weights.
+        folded: as ``encoder``'s.
 
     Returns:
         ``embedding`` float32 [1, embedding, grid, grid] and ``prompt`` float32 [1, T, embedding] (``prompts.tokens``)
@@ -161,9 +186,11 @@ def decoder(config: SamConfig, state: State) -> fx.GraphModule:
     queries = pe
 
     def attention(p: str, key: str, q: fx.Node, k: fx.Node, value: fx.Node) -> fx.Node:
-        parts = [b.linear(f"{p}_{n}", f"{key}.{n}_proj", x) for n, x in (("q", q), ("k", k), ("v", value))]
-        width = len(b.weight(f"{key}.q_proj.weight"))
-        s = b.call(f"{p}_scores", v.scores, *parts[:2], config.decoder_heads, (width // config.decoder_heads) ** -0.5)
+        scale = (len(b.weight(f"{key}.q_proj.weight")) // config.decoder_heads) ** -0.5
+        at_query, at_scores = (scale, 1.0) if folded else (1.0, scale)
+        each = (("q", q, at_query), ("k", k, 1.0), ("v", value, 1.0))
+        parts = [b.linear(f"{p}_{n}", f"{key}.{n}_proj", x, factor=factor) for n, x, factor in each]
+        s = b.call(f"{p}_scores", v.scores, *parts[:2], config.decoder_heads, at_scores)
         return b.linear(f"{p}_out", f"{key}.out_proj", b.call(f"{p}_attend", v.attend, s, parts[2]))
 
     def norm(name: str, key: str, x: fx.Node) -> fx.Node:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -11,9 +11,10 @@ from torch import Tensor
 from hlsgen.models.images import Picture
 from hlsgen.models.sam import graph, prompts
 from hlsgen.models.sam.checkpoint import Checkpoint
-from hlsgen.models.sam.config import SamConfig
+from hlsgen.models.sam.config import MEAN, STD, SamConfig
 from hlsgen.models.sam.prompts import Prompt
 from hlsgen.quantize.dynamic import dynamic
+from hlsgen.quantize.tokens import quantize_tokens
 
 Stage = Callable[..., tuple[Tensor, ...]]
 
@@ -57,3 +58,31 @@ def dynamic_sam(checkpoint: Checkpoint) -> Sam:
     made = float_sam(checkpoint)
     encoder, decoder = graph.encoder(made.config, made.state), graph.decoder(made.config, made.state)
     return Sam(made.config, made.state, dynamic(encoder), dynamic(decoder))
+
+
+def levels(image: Tensor) -> Tensor:
+    """A normalized image as the folded encoder takes it: levels 0..255 less 128, whole numbers, float32."""
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+    return (image * std + mean).round().clamp(0, 255) - 128
+
+
+def fixed_sam(checkpoint: Checkpoint, pictures: Iterable[tuple[Picture, list[Prompt]]]) -> Sam:
+    """The model in the ``fixed`` scheme: static W8A8, integers only, calibrated on ``pictures`` with prompts for each.
+
+    Raises:
+        HlsgenError: no pictures, activations that are not finite, or scales out of range.
+    """
+    plain = float_sam(checkpoint)
+    config, state = plain.config, plain.state
+    held = [(prompts.preprocess(p, config.img_size), (p.shape[0], p.shape[1]), asked) for p, asked in pictures]
+    encoder = quantize_tokens(graph.encoder(config, state, True), ((levels(image),) for image, _, _ in held))
+
+    def decoded() -> Iterable[tuple[Tensor, Tensor]]:
+        for image, size, asked in held:
+            (embedding,) = plain.encoder(image)
+            for prompt in asked:
+                yield embedding, prompts.tokens(config, state, prompt, size)
+
+    given = {"embedding": encoder.outputs[0]}
+    decoder = quantize_tokens(graph.decoder(config, state, True), decoded(), given)
+    return Sam(config, state, lambda image: encoder(levels(image)), decoder)
