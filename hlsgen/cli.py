@@ -21,6 +21,7 @@ from hlsgen.cli_calibrate import calibrate
 from hlsgen.cli_estimate import estimate
 from hlsgen.cli_explore import explore
 from hlsgen.cli_report import report
+from hlsgen.cli_segment import segment
 from hlsgen.errors import HlsgenError
 from hlsgen.quantize.spec import SCHEMES
 
@@ -219,6 +220,7 @@ cli.add_command(calibrate)
 cli.add_command(estimate)
 cli.add_command(report)
 cli.add_command(explore)
+cli.add_command(segment)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -133,6 +133,7 @@ def _load(path: str | Path, source: str) -> object:
                 raise HlsgenError(
                     f"{source}: expected a torch.save file (a zip archive), this one is truncated or something else"
                 )
+            file.seek(0)
             names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
         if names:
             raise HlsgenError(
