@@ -75,6 +75,10 @@ class BuildOptions:
     stop_after: str | None = None
 
     def __post_init__(self) -> None:
+        if self.scheme == "dynamic":
+            raise HlsgenError(
+                f"scheme dynamic quantizes linear layers and is for SAM; for {self.model} expected one of {', '.join(SCHEMES)}"
+            )
         if self.scheme not in SCHEMES:
             raise HlsgenError(f"unknown scheme {self.scheme!r}: expected one of {', '.join(SCHEMES)}")
         if self.imgsz is not None and (min(self.imgsz) < 1 or max(self.imgsz) > 8192):

@@ -61,7 +61,13 @@ def cli() -> None:
 @click.option("--part", "--board", "part", required=True, help="FPGA part or board (hlsgen targets lists them).")
 @click.option("--weights", help="Checkpoint file, or 'demo' for the bundled demo model.")
 @click.option("--imgsz", type=ImageSize(), help="Image size, 640 or 416x640 (HxW)  [default: the model's own]")
-@click.option("--scheme", type=click.Choice(SCHEMES), default="fixed", show_default=True, help="Quantization scheme.")
+@click.option(
+    "--scheme",
+    type=click.Choice([*SCHEMES, "dynamic"]),
+    default="fixed",
+    show_default=True,
+    help="Quantization scheme; dynamic is for SAM.",
+)
 @click.option("--calib", type=click.Path(path_type=Path), help="Folder of calibration images.")
 @click.option("--images", type=int, default=32, show_default=True, help="How many of them to use.")
 @click.option("--pre-bits", type=int, help="Bits before an activation's table  [default: fixed 14, affine 12]")
@@ -86,7 +92,14 @@ def build(model: str, out: Path | None, as_json: bool, **rest: Any) -> int:
     MODEL is yolo (yolov8n), yolov8n|s|m|l|x, yolov5nu|su|..., a .pt of these families, or an .onnx of their operators.
     """
     from hlsgen.build import BuildOptions, run
+    from hlsgen.models.sam.load import is_sam
 
+    if is_sam(model):
+        from hlsgen.models.sam.engine import refuse
+        from hlsgen.targets import find
+
+        find(rest["part"])
+        refuse(model, rest["weights"], rest["scheme"])
     name = "yolov8n" if model == "yolo" else Path(model).stem  # as the project and its package are called
     folder = out or Path("build") / f"{_plain_name(name)}-{_plain_name(rest['part'])}"
     with _progress() as progress:
@@ -119,12 +132,19 @@ def csim(folder: Path, image: Path | None, strict: bool, as_json: bool) -> int:
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--image", type=click.Path(path_type=Path), required=True, help="The picture.")
+@click.option("--box", help="For SAM: a box around what to segment, x0,y0,x1,y1 in pixels.")
+@click.option("--point", "points", multiple=True, help="For SAM: a point in it, x,y in pixels; may be given again.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where to draw  [default: FOLDER/compare]")
 @_json_option
-def compare(folder: Path, image: Path, out: Path | None, as_json: bool) -> int:
+def compare(
+    folder: Path, image: Path, box: str | None, points: tuple[str, ...], out: Path | None, as_json: bool
+) -> int:
     """Boxes of one picture by the float network, the INT8 reference and the C-simulated hardware, side by side."""
     from hlsgen.revisit import compare as compare_picture
+    from hlsgen.revisit import no_prompt
 
+    if box or points:
+        no_prompt(folder)
     with _progress() as progress:
         facts = compare_picture(folder, image, out or folder / "compare", progress)
     if as_json:

@@ -19,6 +19,9 @@ from hlsgen.models.checkpoint import read_checkpoint
 from hlsgen.models.download import Published, Unreachable, cache_folder, download, find_cached
 from hlsgen.models.exported import read_exported
 from hlsgen.models.network import ATTENTION
+from hlsgen.models.sam.config import VARIANTS
+from hlsgen.models.sam.engine import refuse
+from hlsgen.models.sam.load import is_sam
 from hlsgen.quantize.spec import QuantSpec
 
 NAMES = tuple(pattern.format(size) for pattern in yolo.FAMILIES.values() for size in "nsmlx")
@@ -154,11 +157,13 @@ def load(
         if weights is not None:
             raise HlsgenError(f"a .pt model has its weights in it, got --weights {weights} too; leave it out")
         return _from_checkpoint(safe_name(path.stem), None, path, str(path), imgsz)
+    if is_sam(model):
+        refuse(model, weights, "fixed")
     name = ALIASES.get(model.lower(), model.lower())
     if name not in NAMES:
-        near = difflib.get_close_matches(model.lower(), [*NAMES, *ALIASES], n=3, cutoff=0.4)
+        near = difflib.get_close_matches(model.lower(), [*NAMES, *ALIASES, *VARIANTS], n=3, cutoff=0.4)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        known = ", ".join(NAMES)
+        known = ", ".join([*NAMES, *VARIANTS])
         raise HlsgenError(f"model {model[:60]!r} is unknown{hint}; known are {known}, a .pt file and an .onnx file")
     if weights is None:
         return _published(name, imgsz)
