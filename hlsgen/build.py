@@ -75,7 +75,7 @@ class BuildOptions:
     stop_after: str | None = None
 
     def __post_init__(self) -> None:
-        if self.scheme == "dynamic":
+        if str(self.scheme) == "dynamic":
             raise HlsgenError(
                 f"scheme dynamic quantizes linear layers and is for SAM; for {self.model} expected one of {', '.join(SCHEMES)}"
             )

@@ -152,8 +152,8 @@ def compare(
         return MISMATCH if facts["csim"]["mismatches"] else OK
     table = Table("source", "class", "score", "x1", "y1", "x2", "y2", box=None, pad_edge=False)
     for source, boxes in facts["detections"].items():
-        for box in boxes:
-            table.add_row(source, escape(box["name"]), f"{box['score']:.3f}", *(f"{v:.1f}" for v in box["box"]))
+        for row in boxes:
+            table.add_row(source, escape(row["name"]), f"{row['score']:.3f}", *(f"{v:.1f}" for v in row["box"]))
     _print_table(table)
     _print_csim(facts["csim"])
     for path in facts["files"].values():

@@ -69,7 +69,9 @@ def segment(
 
     progress = progress or Quiet()
     if not is_sam(model):
-        raise HlsgenError(f"segmenting needs a SAM: sam, sam_vit_b, sam_vit_l, sam_vit_h, sam_tiny or a .pth file; got {model!r}")
+        raise HlsgenError(
+            f"segmenting needs a SAM: sam, sam_vit_b, sam_vit_l, sam_vit_h, sam_tiny or a .pth file; got {model!r}"
+        )
     if onnx is not None and scheme != "dynamic":
         raise HlsgenError("--onnx writes the dynamic scheme; leave out --scheme fixed")
     picture = read_image(image)

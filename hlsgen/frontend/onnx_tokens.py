@@ -205,9 +205,10 @@ def token_model(
             _FUNCTIONS[node.target](w, node.name, *_named(node.args), **_sizes(network, node))
         else:
             raise HlsgenError(f"operator {node.target} at {node.name} cannot be written as ONNX")
-    for made, wanted in zip(network.graph.output_node().args[0], outputs, strict=True):  # type: ignore[arg-type]
-        if made.name != wanted:  # type: ignore[union-attr]
-            w.step("Identity", [made.name], wanted)  # type: ignore[union-attr]
+    results: Any = network.graph.output_node().args[0]
+    for made, wanted in zip(results, outputs, strict=True):
+        if made.name != wanted:
+            w.step("Identity", [made.name], wanted)
     return w.finish(name, inputs, outputs, {})
 
 
@@ -259,7 +260,10 @@ def write_sam(sam: Any, folder: str | Path) -> tuple[Path, Path]:
     image: dict[str, Shape] = {"image": (1, 3, c.img_size, c.img_size)}
     models = (
         ("encoder", token_model(sam.encoder, f"{c.name}_encoder", image, embedding)),
-        ("decoder", token_model(sam.decoder, f"{c.name}_decoder", embedding | {"prompt": (1, "T", c.embedding)}, results)),
+        (
+            "decoder",
+            token_model(sam.decoder, f"{c.name}_decoder", embedding | {"prompt": (1, "T", c.embedding)}, results),
+        ),
     )
     for name, model in models:
         save(model, folder / f"{name}.onnx")

@@ -135,11 +135,11 @@ class GraphWriter:
         metadata: dict[str, str],
     ) -> onnx.ModelProto:
         """The finished model: float32 tensors of these shapes in and out; a word is a dimension that varies."""
-        ends = (
+        given, results = (
             [helper.make_tensor_value_info(n, TensorProto.FLOAT, list(shape)) for n, shape in side.items()]
             for side in (inputs, outputs)
         )
-        graph = helper.make_graph(self.nodes, name, *ends, self.initializers)
+        graph = helper.make_graph(self.nodes, name, given, results, self.initializers)
         made = helper.make_model(
             graph,
             ir_version=IR_VERSION,

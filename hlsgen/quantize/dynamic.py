@@ -17,7 +17,8 @@ SMALLEST_SCALE = float(torch.tensor(6.1e-5))
 """Activation scales below this float32 are raised to it (ChooseQuantizationParams in PyTorch's quant_utils.h)."""
 WEIGHT_EPS = torch.finfo(torch.float32).eps
 """The smallest weight scale: that of an all-zero layer."""
-_EXACT32 = 1 << 24
+EXACT_INPUTS = 512
+"""So many products of 255 and 128 at most have sums below 2^24, exact in float32 in whatever order."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +61,18 @@ def _f32(value: float | Tensor) -> float:
 
 
 def quantize(x: Tensor, levels: Levels) -> Tensor:
-    """float32 to 0..255 (uint8): round-half-even of ``x * f32(1 / scale)``, plus the zero point, clamped."""
-    inverse = 1 / torch.tensor(levels.scale, dtype=torch.float32)
-    return (x * inverse).round_().add_(levels.zero_point).clamp_(0, 255).to(torch.uint8)
+    """float32 to 0..255 (uint8): ``x * f32(1 / scale) + zero point``, rounded once to float32, then half to even, clamped.
+
+    PyTorch's x86 kernel is a fused multiply-add. In float64 the product is exact, and so is the sum wherever its distance
+    from a half decides.
+    """
+    inverse = (1 / torch.tensor(levels.scale, dtype=torch.float32)).double()
+    return (x.double() * inverse).add_(levels.zero_point).float().round_().clamp_(0, 255).to(torch.uint8)
 
 
 def quantize_weight(weight: Tensor) -> tuple[Tensor, float]:
     """Weights float32 as int8 and their scale, a float32 value: the largest magnitude / 127.5 (``MinMaxObserver``)."""
+    weight = weight.detach()
     low, high = weight.min().clamp(max=0), weight.max().clamp(min=0)
     scale = (torch.maximum(-low, high) / 127.5).clamp(min=WEIGHT_EPS)
     return (weight * (1 / scale)).round_().clamp_(-128, 127).to(torch.int8), float(scale)
@@ -90,9 +96,11 @@ class DynamicLinear(nn.Module):
 
     def accumulate(self, u: Tensor, levels: Levels) -> Tensor:
         """uint8 [..., I] to the exact sums over (u - zero point) * weight: float64 [..., O] of integers below 2^31."""
-        inputs = self.weight.shape[1]
-        exact = torch.float32 if inputs * 255 * 128 < _EXACT32 else torch.float64
-        return ((u.to(exact) - levels.zero_point) @ self.weight.to(exact).T).double()
+        centred, weight = u.float() - levels.zero_point, self.weight.float()
+        acc = torch.zeros(*u.shape[:-1], len(weight), dtype=torch.float64)
+        for x, w in zip(torch.split(centred, EXACT_INPUTS, -1), torch.split(weight, EXACT_INPUTS, 1), strict=True):
+            acc += x @ w.T
+        return acc
 
     def forward(self, x: Tensor) -> Tensor:
         levels = choose(float(x.min()), float(x.max())) if x.numel() else choose(0.0, 0.0)

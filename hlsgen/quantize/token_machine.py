@@ -44,6 +44,8 @@ def as_conv(module: nn.Module) -> nn.Conv2d | None:
     """
     if isinstance(module, nn.Conv2d):
         return module
+    weight: Tensor
+    bias: Tensor | None
     if isinstance(module, nn.Linear):
         weight, bias = module.weight, module.bias
     elif isinstance(module, nn.ConvTranspose2d):
@@ -55,10 +57,11 @@ def as_conv(module: nn.Module) -> nn.Conv2d | None:
         bias = None if module.bias is None else module.bias.repeat_interleave(module.weight[0, 0].numel())
     else:
         return None
-    made = nn.utils.skip_init(nn.Conv2d, weight.shape[1], weight.shape[0], 1)
+    made = nn.Conv2d(weight.shape[1], weight.shape[0], 1, device="meta").to_empty(device="cpu")
     made.weight.data = weight.detach()[:, :, None, None].clone()
     made.bias = nn.Parameter(torch.zeros(len(weight)) if bias is None else bias.detach().clone())
-    return made.requires_grad_(False)
+    made.requires_grad_(False)
+    return made
 
 
 def integers(value: Tensor, q: TensorQ) -> Tensor:
@@ -127,10 +130,10 @@ def _operation(network: fx.GraphModule, node: fx.Node, spec: QuantSpec) -> Calla
     if node.op == "call_module":
         return _module(network.get_submodule(str(node.target)), node, spec, of(node.args[0]), spec.tensors[node.name])
     if node.target in MOVES:
-        return node.target  # type: ignore[return-value]
+        return node.target
     if node.target is torch.add:
         constants = addition("fixed", of(node.args[0]), of(node.args[1]), spec.tensors[node.name])
-        return lambda a, b: _tensor(add(*np.broadcast_arrays(a.numpy(), b.numpy()), constants))
+        return lambda a, b: _tensor(add(a.numpy(), b.numpy(), constants))
     if node.target is v.scores:
         if node.args[3] != 1.0:
             raise HlsgenError(f"attention at {node.name} expects its scale folded into the queries, got {node.args[3]}")
@@ -163,9 +166,7 @@ def _sums(q: Tensor, k: Tensor, heads: int, _: float) -> Tensor:
     return v.scores(q.double(), k.double(), heads, 1.0).long()
 
 
-def _module(
-    module: nn.Module, node: fx.Node, spec: QuantSpec, x: TensorQ, out: TensorQ
-) -> Callable[[Tensor], Tensor]:
+def _module(module: nn.Module, node: fx.Node, spec: QuantSpec, x: TensorQ, out: TensorQ) -> Callable[[Tensor], Tensor]:
     conv = as_conv(module)
     if conv is not None:
         return _convolution(module, conv, node.name, spec, x, out)
@@ -199,7 +200,8 @@ def _convolution(
         return _tensor(requantize(acc.numpy(), constants, 1))
 
     def upscaled(t: Tensor) -> Tensor:
-        (kh, kw), (height, width) = module.kernel_size, t.shape[2:]
+        sides: Any = module.kernel_size
+        (kh, kw), (height, width) = sides, t.shape[2:]
         places = tokens(v.to_tokens(t)).view(height, width, -1, kh, kw)  # y, x, channel, and the place within
         return places.permute(2, 0, 3, 1, 4).reshape(1, -1, height * kh, width * kw)
 
@@ -212,9 +214,14 @@ def _add_relative(node: fx.Node, spec: QuantSpec) -> Callable[[Tensor, Tensor, T
     """The scores' sums and the two terms, to one common shift: clamp(rne(acc * m + rows * m_h + columns * m_w, shift))."""
     scored: Any = node.args[0]
     q, k = (spec.tensors[a.name] for a in scored.args[:2])
-    rows, columns = (spec.tensors[a.name] for a in node.args[1:])  # type: ignore[union-attr]
+    terms: Any = node.args[1:]
+    rows, columns = (spec.tensors[a.name] for a in terms)
     out = spec.tensors[node.name]
-    fractions = [fraction_bits(q.scale) + fraction_bits(k.scale), fraction_bits(rows.scale), fraction_bits(columns.scale)]
+    fractions = [
+        fraction_bits(q.scale) + fraction_bits(k.scale),
+        fraction_bits(rows.scale),
+        fraction_bits(columns.scale),
+    ]
     most = max(fractions)
     factors, shift = [1 << (most - f) for f in fractions], most - fraction_bits(out.scale)
     if not 0 <= shift <= 31 or max(factors) >= 1 << 22:
@@ -241,7 +248,7 @@ def _attend(s: TensorQ, values: TensorQ, out: TensorQ) -> Callable[[Tensor, Tens
 
     def apply(rows: Tensor, value: Tensor) -> Tensor:
         held = v.split_heads(value, rows.shape[1]).numpy()
-        parts = [some(part.numpy(), held) for part in rows.split(QUERIES, 2)]
+        parts = [some(part.numpy(), held) for part in torch.split(rows, QUERIES, 2)]
         return torch.from_numpy(np.concatenate(parts, 2)).transpose(1, 2).flatten(2)
 
     return apply

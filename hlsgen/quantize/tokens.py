@@ -58,7 +58,9 @@ class _Observer(fx.Interpreter):
         if n.op == "output" or n.target in MOVES:
             return result
         if not bool(torch.isfinite(result).all()):
-            raise HlsgenError(f"calibration expects finite activations, got NaN or infinity at {n.name}; check the weights")
+            raise HlsgenError(
+                f"calibration expects finite activations, got NaN or infinity at {n.name}; check the weights"
+            )
         self.histograms.setdefault(n.name, Histogram()).update(_flat(result), _flat(_weights(n, result)))
         module = self.network.get_submodule(str(n.target)) if n.op == "call_module" else None
         conv = None if module is None else as_conv(module)
@@ -91,7 +93,11 @@ def _flat(x: Tensor) -> Tensor:
 
 def _weights(node: fx.Node, value: Tensor) -> Tensor:
     """How much a value's error matters: a score's by how far its softmax moves with it, any other's alike."""
-    if node.target in (v.scores, v.add_relative) and not raw_scores(node) and any(u.target is v.attend for u in node.users):
+    if (
+        node.target in (v.scores, v.add_relative)
+        and not raw_scores(node)
+        and any(u.target is v.attend for u in node.users)
+    ):
         p = value.softmax(-1)
         return p * (1 - p) + 1e-6
     return torch.ones_like(value)
@@ -150,9 +156,7 @@ def choose(network: fx.GraphModule, seen: _Observer, given: Mapping[str, TensorQ
         conv = as_conv(network.get_submodule(str(node.target))) if node.op == "call_module" else None
         if conv is not None:
             x = tensors[node.all_input_nodes[0].name]
-            convs[node.name] = quantize_weights(
-                node.name, conv, x, tensors[node.name], seen.inputs[node.name], "fixed"
-            )
+            convs[node.name] = quantize_weights(node.name, conv, x, tensors[node.name], seen.inputs[node.name], "fixed")
     return QuantSpec("fixed", tensors, convs)
 
 

@@ -70,7 +70,9 @@ def test_prompts_and_decoder_equal_segment_anything(theirs: Any, prompt: Prompt)
     sparse, dense = theirs.prompt_encoder(asked, box, None)
     close(tokens, sparse)
     embedding = torch.randn(1, 16, 4, 4, generator=torch.Generator().manual_seed(1))
-    wanted, wanted_iou = theirs.mask_decoder.predict_masks(embedding, theirs.prompt_encoder.get_dense_pe(), sparse, dense)
+    wanted, wanted_iou = theirs.mask_decoder.predict_masks(
+        embedding, theirs.prompt_encoder.get_dense_pe(), sparse, dense
+    )
     masks, iou = float_sam(micro()).decoder(embedding, tokens)
     close(masks[0, 0], wanted[0].flatten(1))
     close(iou[0], wanted_iou)

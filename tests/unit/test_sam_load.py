@@ -63,7 +63,9 @@ def test_another_variant_is_named(name: str, state: State, written: Callable[[ob
     assert load("sam", str(path)).config == TINY  # any SAM will do for "sam"
 
 
-def test_what_is_wrong_with_a_checkpoint_is_said(state: State, written: Callable[[object], Path], tmp_path: Path) -> None:
+def test_what_is_wrong_with_a_checkpoint_is_said(
+    state: State, written: Callable[[object], Path], tmp_path: Path
+) -> None:
     refused("expected a file, there is none", lambda: read(tmp_path / "none.pth"))
     (tmp_path / "text.pth").write_text("no archive")
     refused("expected a torch.save file", lambda: read(tmp_path / "text.pth"))
@@ -82,7 +84,9 @@ def test_what_is_wrong_with_a_checkpoint_is_said(state: State, written: Callable
     infinite = state | {"mask_decoder.iou_token.weight": torch.full((1, 64), torch.inf)}
     refused("mask_decoder.iou_token.weight is not finite", lambda: read(written(infinite)))
     short = {k: v for k, v in state.items() if ".blocks.3." not in k}
-    refused("a SAM encoder of 96 channels and 3 blocks on 16x16 tokens is unknown; known are", lambda: read(written(short)))
+    refused(
+        "a SAM encoder of 96 channels and 3 blocks on 16x16 tokens is unknown; known are", lambda: read(written(short))
+    )
 
 
 def test_weights_that_a_name_does_not_take() -> None:
@@ -131,7 +135,9 @@ def test_published_names_carry_their_md5_and_checksums_are_whole() -> None:
     assert download.MAX_BYTES > 2_564_550_879  # the ViT-H checkpoint
 
 
-def test_building_says_what_the_engine_lacks_and_downloads_nothing(server: Server, state: State, written: Callable[[object], Path]) -> None:
+def test_building_says_what_the_engine_lacks_and_downloads_nothing(
+    server: Server, state: State, written: Callable[[object], Path]
+) -> None:
     refused("sam_vit_b cannot be built yet: the engine has no LayerNorm", lambda: refuse("sam", None, "fixed"))
     refused("activation ranges found while it runs", lambda: refuse("sam_vit_h", None, "dynamic"))
     assert server.asked == []

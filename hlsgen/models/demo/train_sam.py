@@ -227,7 +227,7 @@ def train(recipe: Recipe, work: Path, threads: int = 1, every: int = 100) -> Any
         if not torch.isfinite(loss):
             raise RuntimeError(f"the loss is not finite at step {step}: expected a number, got {float(loss)}")
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         _average(averaged, model, min(recipe.ema, (1 + step) / (10 + step)))

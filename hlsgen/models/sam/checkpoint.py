@@ -170,7 +170,9 @@ def identify(state: Mapping[str, Tensor], source: str) -> SamConfig:
             raise HlsgenError(f"{source}: it looks like {near.name}, but lacks {name}")
         got = tuple(state[name].shape)
         if got != shape:
-            raise HlsgenError(f"{source}: it looks like {near.name}, but {name} is {_size(got)}, expected {_size(shape)}")
+            raise HlsgenError(
+                f"{source}: it looks like {near.name}, but {name} is {_size(got)}, expected {_size(shape)}"
+            )
     unknown = sorted(set(state) - set(expected_shapes(near)))
     if unknown:
         raise HlsgenError(f"{source}: it looks like {near.name}, but also holds {unknown[0]}; is it another model's?")

@@ -56,7 +56,7 @@ class Builder:
     def linear(self, name: str, key: str, x: fx.Node, rows: slice = _ALL, factor: float = 1.0) -> fx.Node:
         """The layer ``key``, or only its output channels ``rows``, its results times ``factor``."""
         weight, bias = (self.weight(f"{key}.{part}")[rows] * factor for part in ("weight", "bias"))
-        made = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0])
+        made = nn.Linear(weight.shape[1], weight.shape[0], device="meta").to_empty(device="cpu")
         made.weight.data, made.bias.data = weight.clone(), bias.clone()
         return self.module(name, made.requires_grad_(False), x)
 
@@ -65,12 +65,13 @@ class Builder:
 
     def conv(self, name: str, key: str, x: fx.Node, stride: int = 1, padding: int = 0) -> fx.Node:
         o, i, *kernel = self.weight(f"{key}.weight").shape
-        made = nn.utils.skip_init(nn.Conv2d, i, o, kernel, stride=stride, padding=padding)
+        made = nn.Conv2d(i, o, (kernel[0], kernel[1]), stride, padding, device="meta").to_empty(device="cpu")
         return self.module(name, self._filled(made, key), x)
 
     def upscale(self, name: str, key: str, x: fx.Node) -> fx.Node:
         i, o, *kernel = self.weight(f"{key}.weight").shape
-        made = nn.utils.skip_init(nn.ConvTranspose2d, i, o, kernel, stride=kernel)
+        side = (kernel[0], kernel[1])
+        made = nn.ConvTranspose2d(i, o, side, side, device="meta").to_empty(device="cpu")
         return self.module(name, self._filled(made, key), x)
 
     def _filled(self, module: nn.Module, key: str) -> nn.Module:

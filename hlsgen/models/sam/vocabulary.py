@@ -24,7 +24,7 @@ def to_map(x: Tensor, height: int, width: int) -> Tensor:
 
 
 def partition(x: Tensor, side: int, window: int) -> Tensor:
-    """Tokens [1, side*side, C] in windows [n*n, window*window, C], padded with zeros on the right and below; n = ceil(side/window)."""
+    """Tokens [1, side*side, C] in windows [n*n, window*window, C], n = ceil(side / window), zeros on the right and below."""
     count, channels = -(-side // window), x.shape[2]
     padding = count * window - side
     padded = nn.functional.pad(x.view(side, side, channels), (0, 0, 0, padding, 0, padding))
@@ -53,7 +53,8 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
 
 def scores(q: Tensor, k: Tensor, heads: int, scale: float) -> Tensor:
     """Queries [B, N, heads*d] times keys [B, M, heads*d] times ``scale``: [B, heads, N, M]."""
-    return (split_heads(q, heads) * scale) @ split_heads(k, heads).transpose(2, 3)
+    found: Tensor = (split_heads(q, heads) * scale) @ split_heads(k, heads).transpose(2, 3)
+    return found
 
 
 def relative(q: Tensor, table: Tensor, heads: int, axis: int) -> Tensor:
@@ -69,21 +70,22 @@ def relative(q: Tensor, table: Tensor, heads: int, axis: int) -> Tensor:
         [B, heads, n*n, n].
     """
     n = table.shape[0]
-    square = split_heads(q, heads).unflatten(2, (n, n))
+    by_head = split_heads(q, heads)
+    square = by_head.reshape(*by_head.shape[:2], n, n, by_head.shape[3])
     by_place = square if axis == 0 else square.transpose(2, 3)
-    found = by_place @ table.transpose(1, 2)
+    found: Tensor = by_place @ table.transpose(1, 2)
     return (found if axis == 0 else found.transpose(2, 3)).flatten(2, 3)
 
 
 def add_relative(s: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Scores [B, heads, N, n*n] plus the terms of the key's row and column, each [B, heads, N, n]."""
     n = rows.shape[3]
-    return (s.unflatten(3, (n, n)) + rows[..., None] + columns[..., None, :]).flatten(3)
+    return (s.reshape(*s.shape[:3], n, n) + rows[..., None] + columns[..., None, :]).flatten(3)
 
 
 def attend(s: Tensor, v: Tensor) -> Tensor:
     """Softmax of the scores [B, heads, N, M] over the keys, times values [B, M, heads*d]: tokens [B, N, heads*d]."""
-    out = s.softmax(-1) @ split_heads(v, s.shape[1])
+    out: Tensor = s.softmax(-1) @ split_heads(v, s.shape[1])
     return out.transpose(1, 2).flatten(2)
 
 
