@@ -1,7 +1,7 @@
 """The ``fixed`` scheme on SAM's graphs (``hlsgen.models.sam.vocabulary``): docs/arithmetic-attention.md, executable.
 
-Integers travel as int64 tensors. A linear layer is a 1x1 convolution of tokens; a transposed convolution whose kernel is
-its stride is one too, its kernel's places being output channels that are then laid out as pixels.
+Integers travel as int8 or int16 tensors, sums as int32. A linear layer is a 1x1 convolution of tokens; a transposed
+convolution whose kernel is its stride is one too, its kernel's places being output channels that are then laid out as pixels.
 """
 
 from __future__ import annotations
@@ -91,14 +91,17 @@ class TokenMachine:
 
     def __call__(self, *values: Tensor) -> tuple[Tensor, ...]:
         """float inputs to float outputs, scale times integer."""
-        held = self.run(*values)
-        results = [held[n.name] for n in _outputs(self.network)]
-        return tuple((r * q.scale).float() for r, q in zip(results, self.outputs, strict=True))
+        results = self._run(values, None)
+        return tuple((r.double() * q.scale).float() for r, q in zip(results, self.outputs, strict=True))
 
     def run(self, *values: Tensor) -> dict[str, Tensor]:
-        """float inputs to every tensor's integers, int64, by node name (scores that terms are added to: the raw sums)."""
+        """float inputs to every tensor's integers by node name: int8, int16 where wider; int32 scores that are still sums."""
         kept: dict[str, Tensor] = {}
-        operations = self.operations
+        self._run(values, kept)
+        return kept
+
+    def _run(self, values: tuple[Tensor, ...], kept: dict[str, Tensor] | None) -> tuple[Tensor, ...]:
+        operations, tensors = self.operations, self.spec.tensors
 
         class Run(fx.Interpreter):
             def run_node(self, n: fx.Node) -> Any:
@@ -106,11 +109,20 @@ class TokenMachine:
                 operation = operations.get(n.name)
                 result = super().run_node(n) if operation is None else operation(*args)
                 if n.op != "output":
-                    kept[n.name] = result
+                    result = narrowed(result, tensors.get(n.name))
+                    if kept is not None:
+                        kept[n.name] = result
                 return result
 
-        Run(self.network).run(*(integers(x, q) for x, q in zip(values, self.inputs, strict=True)))
-        return kept
+        made: tuple[Tensor, ...] = Run(self.network).run(
+            *(integers(x, q) for x, q in zip(values, self.inputs, strict=True))
+        )
+        return made
+
+
+def narrowed(x: Tensor, q: TensorQ | None) -> Tensor:
+    """Integers in as few bytes as their quantization needs; sums, which have none, as int32."""
+    return x.to(torch.int32 if q is None else torch.int8 if q.bits <= 8 else torch.int16)
 
 
 def _outputs(network: fx.GraphModule) -> list[fx.Node]:
@@ -133,14 +145,21 @@ def _operation(network: fx.GraphModule, node: fx.Node, spec: QuantSpec) -> Calla
         return node.target
     if node.target is torch.add:
         constants = addition("fixed", of(node.args[0]), of(node.args[1]), spec.tensors[node.name])
-        return lambda a, b: _tensor(add(a.numpy(), b.numpy(), constants))
+        return lambda a, b: _tensor(add(a.long().numpy(), b.long().numpy(), constants))
     if node.target is v.scores:
         if node.args[3] != 1.0:
             raise HlsgenError(f"attention at {node.name} expects its scale folded into the queries, got {node.args[3]}")
         if raw_scores(node):
-            return _sums
-        scaling = scores_scaling("fixed", of(node.args[0]), of(node.args[1]), spec.tensors[node.name])
-        return lambda q, k, heads, _: _tensor(scale(_sums(q, k, heads, _).numpy(), scaling))
+            return lambda q, k, heads, _: _by_queries(lambda part: _sums(part, k, heads).int(), 1, 2, q)
+        out = spec.tensors[node.name]
+        scaling = scores_scaling("fixed", of(node.args[0]), of(node.args[1]), out)
+
+        def scored(q: Tensor, k: Tensor, heads: int, _: float) -> Tensor:
+            return _by_queries(
+                lambda part: narrowed(_tensor(scale(_sums(part, k, heads).numpy(), scaling)), out), 1, 2, q
+            )
+
+        return scored
     if node.target is v.relative:
         scaling = scores_scaling("fixed", of(node.args[0]), of(node.args[1]), spec.tensors[node.name])
         return lambda q, table, heads, axis: _tensor(
@@ -162,8 +181,14 @@ def _tensor(x: npt.NDArray[np.int64]) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(x))
 
 
-def _sums(q: Tensor, k: Tensor, heads: int, _: float) -> Tensor:
+def _sums(q: Tensor, k: Tensor, heads: int) -> Tensor:
     return v.scores(q.double(), k.double(), heads, 1.0).long()
+
+
+def _by_queries(function: Callable[..., Tensor], split: int, join: int, *tensors: Tensor) -> Tensor:
+    """``function`` of a few queries at a time: tensors split along axis ``split``, results joined along ``join``."""
+    parts = zip(*(torch.split(t, QUERIES, split) for t in tensors), strict=True)
+    return torch.cat([function(*part) for part in parts], join)
 
 
 def _module(module: nn.Module, node: fx.Node, spec: QuantSpec, x: TensorQ, out: TensorQ) -> Callable[[Tensor], Tensor]:
@@ -173,12 +198,12 @@ def _module(module: nn.Module, node: fx.Node, spec: QuantSpec, x: TensorQ, out: 
     if isinstance(module, nn.LayerNorm):
         gamma, beta = (p.detach().double().numpy() for p in (module.weight, module.bias))
         constants = norm_constants(gamma, beta, module.eps, x, out)
-        return lambda t: _tensor(layer_norm(t.numpy(), constants))
+        return lambda t: _tensor(layer_norm(t.long().numpy(), constants))
     kind = activation_kind(module)
     if kind is None:
         raise HlsgenError(f"module {type(module).__name__} at {node.name} has no integer arithmetic")
     table = torch.from_numpy(activation_table(*kind, x, out, "fixed").astype(np.int64))
-    return lambda t: table[t - x.low]
+    return lambda t: table[t.long() - x.low]
 
 
 def _convolution(
@@ -227,28 +252,29 @@ def _add_relative(node: fx.Node, spec: QuantSpec) -> Callable[[Tensor, Tensor, T
     if not 0 <= shift <= 31 or max(factors) >= 1 << 22:
         raise HlsgenError(f"the scores' scales at {node.name} are out of range; recalibrate")
 
-    def apply(acc: Tensor, r: Tensor, c: Tensor) -> Tensor:
-        total = v.add_relative(acc * factors[0], r * factors[1], c * factors[2])
-        return _tensor(np.clip(round_shift_even(total.numpy(), shift), out.low, out.high))
+    def some(acc: Tensor, r: Tensor, c: Tensor) -> Tensor:
+        total = v.add_relative(acc.long() * factors[0], r.long() * factors[1], c.long() * factors[2])
+        return narrowed(_tensor(np.clip(round_shift_even(total.numpy(), shift), out.low, out.high)), out)
 
-    return apply
+    return lambda acc, r, c: _by_queries(some, 2, 2, acc, r, c)
 
 
 def _attend(s: TensorQ, values: TensorQ, out: TensorQ) -> Callable[[Tensor, Tensor], Tensor]:
     table, scaling = exponents(s).astype(np.int64), attend_scaling("fixed", values, out)
 
-    def some(rows: Ints, held: Ints) -> Ints:
-        """Scores [B, heads, n, M] and values [B, heads, M, e]: [B, heads, n, e]."""
+    def some(scored: Tensor, held: npt.NDArray[np.float64]) -> Tensor:
+        """Scores [B, heads, n, M] and values [B, heads, M, e]: tokens [B, n, heads*e]."""
+        rows: Ints = scored.long().numpy()
         p = table[rows.max(-1, keepdims=True) - rows]
         total = p.sum(-1, keepdims=True)
         n = floor_log2(total)
         factor = (np.int64(scaling.multiplier) << n) // total
-        acc = (p.astype(np.float64) @ held.astype(np.float64)).astype(np.int64)
-        return np.clip(round_shift_even(acc * factor, scaling.shift + n), out.low, out.high)
+        acc = (p.astype(np.float64) @ held).astype(np.int64)
+        y = np.clip(round_shift_even(acc * factor, scaling.shift + n), out.low, out.high)
+        return _tensor(y).transpose(1, 2).flatten(2)
 
-    def apply(rows: Tensor, value: Tensor) -> Tensor:
-        held = v.split_heads(value, rows.shape[1]).numpy()
-        parts = [some(part.numpy(), held) for part in torch.split(rows, QUERIES, 2)]
-        return torch.from_numpy(np.concatenate(parts, 2)).transpose(1, 2).flatten(2)
+    def apply(scored: Tensor, value: Tensor) -> Tensor:
+        held = v.split_heads(value, scored.shape[1]).double().numpy()
+        return _by_queries(lambda part: some(part, held), 2, 1, scored)
 
     return apply

@@ -18,6 +18,7 @@ from hlsgen.models.sam.prompts import Prompt
 from hlsgen.program import attention
 from hlsgen.program.arithmetic import fraction_bits
 from hlsgen.program.layer_norm import layer_norm, norm_constants
+from hlsgen.quantize import token_machine
 from hlsgen.quantize.spec import QuantSpec, TensorQ
 from hlsgen.quantize.token_machine import TokenMachine, as_conv, integers
 from tests.sam_nets import micro
@@ -194,14 +195,26 @@ def test_every_tensor_is_integers_of_its_width(calibrated: tuple) -> None:  # ty
     embedding = fixed.embed(unseen[0])
     held = network.run(embedding, torch.zeros(1, 2, 16))
     for name, tensor in held.items():
-        assert tensor.dtype == torch.int64
-        if name in network.spec.tensors:
-            held_to = network.spec.tensors[name]
+        held_to = network.spec.tensors.get(name)
+        if held_to is None:
+            assert tensor.dtype == torch.int32
+        else:
+            assert tensor.dtype == (torch.int8 if held_to.bits == 8 else torch.int16)
             assert held_to.zero_point == 0
             assert int(tensor.min()) >= held_to.low
             assert int(tensor.max()) <= held_to.high
     assert {t.bits for t in network.spec.tensors.values()} == {8, 14}
     assert torch.equal(integers(embedding, network.inputs[0]).float() * network.inputs[0].scale, embedding)
+
+
+def test_queries_may_be_attended_a_few_at_a_time(
+    calibrated: tuple,  # type: ignore[type-arg]
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, fixed, unseen = calibrated
+    wanted = fixed.embed(unseen[0])
+    monkeypatch.setattr(token_machine, "QUERIES", 5)
+    assert torch.equal(fixed.embed(unseen[0]), wanted)
 
 
 def test_calibration_needs_pictures_and_finite_activations() -> None:
