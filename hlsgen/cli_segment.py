@@ -14,7 +14,7 @@ from hlsgen.segment import SAM_SCHEMES
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("model")
-@click.option("--image", type=click.Path(path_type=Path), required=True, help="The picture.")
+@click.option("--image", type=click.Path(path_type=Path), help="The picture  [default: a generated one, for sam_tiny]")
 @click.option("--box", help="What to segment: a box around it, x0,y0,x1,y1 in pixels.")
 @click.option("--point", "points", multiple=True, help="A point in it, x,y in pixels; may be given again.")
 @click.option("--not-point", "not_points", multiple=True, help="A point outside it.")

@@ -23,7 +23,7 @@ CALIBRATION_PICTURES = 16
 
 def segment(
     model: str,
-    image: Path,
+    image: Path | None,
     out: Path,
     *,
     weights: str | None = None,
@@ -39,7 +39,7 @@ def segment(
 
     Args:
         model: a SAM's name or ``.pth`` file (``hlsgen.models.sam.load``).
-        image: the picture.
+        image: the picture, or None for one that the demo has never seen, by default with the box of a shape in it.
         out: the folder that the pictures are written to.
         weights: as ``hlsgen.models.sam.load.load``.
         box: "x0,y0,x1,y1".
@@ -61,8 +61,9 @@ def segment(
     import cv2
 
     from hlsgen.models.images import read_image
-    from hlsgen.models.sam.evaluate import iou
-    from hlsgen.models.sam.load import is_sam, load
+    from hlsgen.models.sam.config import TINY
+    from hlsgen.models.sam.evaluate import generated, iou
+    from hlsgen.models.sam.load import DEMO, is_sam, load
     from hlsgen.models.sam.model import float_sam
     from hlsgen.models.sam.prompts import parse_prompt
     from hlsgen.report.masks import side_by_side
@@ -74,7 +75,15 @@ def segment(
         )
     if onnx is not None and scheme != "dynamic":
         raise HlsgenError("--onnx writes the dynamic scheme; leave out --scheme fixed")
-    picture = read_image(image)
+    if image is not None:
+        picture, name = read_image(image), image.stem
+    elif model.lower() == TINY.name or weights == DEMO:
+        _, (picture, asked) = generated(2, TINY.img_size)
+        name = "demo"
+        if box is None and not points:
+            box = ",".join(f"{v:g}" for v in asked[0].box.box or ())
+    else:
+        raise HlsgenError(f"which picture? give --image FILE; only the demo ({TINY.name}) has one of its own")
     size = (picture.shape[0], picture.shape[1])
     prompt = parse_prompt(box, points, size, not_points)
     progress.stage("load", "reading the network")
@@ -99,12 +108,12 @@ def segment(
         }
     titles = {"fp32": "FP32", "int8": f"INT8 {scheme}", "onnx": "ONNX Runtime"}
     sheet = side_by_side(picture, prompt, {titles[source]: mask.numpy() for source, mask in masks.items()})
-    files = {"masks": out / f"{image.stem}-masks.png"}
+    files = {"masks": out / f"{name}-masks.png"}
     try:
         out.mkdir(parents=True, exist_ok=True)
         files["masks"].write_bytes(cv2.imencode(".png", sheet)[1].tobytes())
         for source, mask in masks.items():
-            files[source] = out / f"{image.stem}-{source}.png"
+            files[source] = out / f"{name}-{source}.png"
             files[source].write_bytes(cv2.imencode(".png", mask.numpy().astype("uint8") * 255)[1].tobytes())
     except OSError as error:
         raise HlsgenError(f"cannot write {out}: {error.strerror}; give --out a folder you may write to") from error
@@ -114,7 +123,7 @@ def segment(
         "model": checkpoint.config.name,
         "weights": weights or model,
         "scheme": scheme,
-        "image": str(image),
+        "image": "generated" if image is None else str(image),
         "size": list(size),
         "embedding_sqnr_db": round(10 * math.log10(signal / noise), 2) if noise and signal else None,
         "masks": facts,

@@ -100,6 +100,7 @@ BEFORE_ANY_WORK = [
     ("estimate sam --part xczu9eg", "sam_vit_b cannot be built yet: the engine has no "),
     ("compare empty --image broken.jpg --point 1,2", "empty is no build of hlsgen"),
     ("segment yolo --image broken.jpg --point 1,2", "segmenting needs a SAM: "),
+    ("segment sam --point 1,2", "which picture? give --image FILE; only the demo (sam_tiny) has one of its own"),
     ("segment sam_tiny --image broken.jpg --point 1,2", "image broken.jpg: expected a picture ("),
     ("segment sam_tiny --image grey.png", "a prompt needs a box or a point in the object"),
     (

@@ -70,6 +70,14 @@ def test_a_point_in_scheme_fixed(
     assert "dB SQNR, fixed against float" in said
 
 
+def test_the_demo_has_a_picture_and_a_prompt_of_its_own(tmp_path: Path) -> None:
+    facts = segmenting.segment("sam_tiny", None, tmp_path)
+    assert facts["image"] == "generated"
+    assert facts["size"] == [128, 128]
+    assert facts["masks"]["fp32"]["area"] > 1000
+    assert (tmp_path / "demo-masks.png").stat().st_size > 1000
+
+
 def test_fixed_needs_pictures_where_the_model_is_not_the_demo(
     shown: tuple[Path, np.ndarray, str], tmp_path: Path
 ) -> None:
