@@ -34,15 +34,21 @@ MAX_BYTES = 7_000_000
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides the weights. Counts in images, prompts an image or optimizer steps."""
+    """Everything that decides the weights. Counts in images, prompts an image or optimizer steps.
+
+    The learning rate falls along a cosine from ``rate`` over ``steps``, then along another from ``again_rate`` over ``again``:
+    after the first the masks were not good enough.
+    """
 
     seed: int = TRAIN_SEED
     pool: int = 4000
     batch: int = 12
     prompts: int = 4
     steps: int = 2600
+    again: int = 800
     warmup: int = 150
     rate: float = 1e-3
+    again_rate: float = 7e-4
     last_rate: float = 0.01
     decay: float = 0.02
     ema: float = 0.998
@@ -164,6 +170,15 @@ def losses(logits: torch.Tensor, iou: torch.Tensor, masks: torch.Tensor) -> torc
     return 20 * focal + dice + (iou - both / either.clamp(min=1)) ** 2
 
 
+def learning_rate(recipe: Recipe, step: int) -> float:
+    """The learning rate of step number ``step``, from 0."""
+    if step < recipe.steps:
+        highest, along = recipe.rate * min(1.0, (step + 1) / recipe.warmup), step / recipe.steps
+    else:
+        highest, along = recipe.again_rate, (step - recipe.steps) / recipe.again
+    return highest * (recipe.last_rate + (1 - recipe.last_rate) * (1 + math.cos(math.pi * along)) / 2)
+
+
 def train(recipe: Recipe, work: Path, threads: int = 1, every: int = 100) -> Any:
     """Trains by ``recipe`` and returns the averaged ``Sam``, float32, in evaluation mode.
 
@@ -212,11 +227,10 @@ def train(recipe: Recipe, work: Path, threads: int = 1, every: int = 100) -> Any
 
     supply = batches(make_pool(recipe.pool, recipe.seed), recipe, step)
     started, first, shown = time.monotonic(), step, 0.0
-    while step < recipe.steps:
-        ramp = min(1.0, (step + 1) / recipe.warmup)
-        cosine = recipe.last_rate + (1 - recipe.last_rate) * (1 + math.cos(math.pi * step / recipe.steps)) / 2
+    total = recipe.steps + recipe.again
+    while step < total:
         for group in optimizer.param_groups:
-            group["lr"] = recipe.rate * ramp * cosine
+            group["lr"] = learning_rate(recipe, step)
         inputs = next(supply)
         embeddings = model.image_encoder(model.preprocess(inputs["images"]))
         tokens = embed_prompts(model, inputs["boxes"], inputs["points"], inputs["use_box"])
@@ -232,9 +246,9 @@ def train(recipe: Recipe, work: Path, threads: int = 1, every: int = 100) -> Any
         optimizer.step()
         _average(averaged, model, min(recipe.ema, (1 + step) / (10 + step)))
         step, shown = step + 1, shown + float(loss.detach())
-        if step % every == 0 or step == recipe.steps:
+        if step % every == 0 or step == total:
             spent = (time.monotonic() - started) / (step - first)
-            print(f"step {step}/{recipe.steps} loss {shown / every:.4f} {spent:.3f} s/step", flush=True)
+            print(f"step {step}/{total} loss {shown / every:.4f} {spent:.3f} s/step", flush=True)
             shown = 0.0
             state = {"recipe": asdict(recipe), "step": step, "model": model.state_dict()}
             state |= {"averaged": averaged.state_dict(), "optimizer": optimizer.state_dict()}
@@ -323,7 +337,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m hlsgen.models.demo.train_sam", description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("/tmp/demo_train_sam"), help="folder for checkpoints")
     parser.add_argument("--out", type=Path, default=SAM_WEIGHTS, help="the weights file to write")
-    parser.add_argument("--steps", type=int, default=Recipe.steps, help="steps to train for")
+    parser.add_argument("--steps", type=int, default=Recipe.steps, help="steps of the first cosine")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--interim", action="store_true", help="train no further: write the last checkpoint's weights")
     options = parser.parse_args(arguments)
