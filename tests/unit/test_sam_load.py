@@ -138,7 +138,7 @@ def test_published_names_carry_their_md5_and_checksums_are_whole() -> None:
 def test_building_says_what_the_engine_lacks_and_downloads_nothing(
     server: Server, state: State, written: Callable[[object], Path]
 ) -> None:
-    refused("sam_vit_b cannot be built yet: the engine has no LayerNorm", lambda: refuse("sam", None, "fixed"))
+    refused("sam_vit_b cannot be built yet: the engine has no relative positions", lambda: refuse("sam", None, "fixed"))
     refused("activation ranges found while it runs", lambda: refuse("sam_vit_h", None, "dynamic"))
     assert server.asked == []
     path = str(written(state))

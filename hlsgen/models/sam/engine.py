@@ -12,13 +12,12 @@ from hlsgen.models.sam.checkpoint import SUFFIX
 from hlsgen.models.sam.load import ALIASES, RANDOM, load
 
 MISSING: dict[object, str] = {
-    nn.LayerNorm: "LayerNorm",
-    v.partition: "windows",
     v.relative: "relative positions",
+    "get_attr": "learned constants",
     nn.ConvTranspose2d: "transposed convolutions",
     v.narrow: "slices of tokens",
 }
-"""Parts of the vocabulary that have no machine op, by what a user would call them."""
+"""Parts of the vocabulary (functions, modules, kinds of node) that have no machine op, by what a user would call them."""
 DYNAMIC = "activation ranges found while it runs"
 
 
