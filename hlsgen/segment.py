@@ -78,7 +78,7 @@ def segment(
     if image is not None:
         picture, name = read_image(image), image.stem
     elif model.lower() == TINY.name or weights == DEMO:
-        _, (picture, asked) = generated(2, TINY.img_size)
+        ((picture, asked),) = generated(1, TINY.img_size)
         name = "demo"
         if box is None and not points:
             box = ",".join(f"{v:g}" for v in asked[0].box.box or ())

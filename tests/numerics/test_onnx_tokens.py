@@ -119,5 +119,3 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "no.onnx").write_text("nothing")
     with pytest.raises(HlsgenError, match="ONNX Runtime refuses it"):
         sam_session(tmp_path / "no.onnx", tmp_path / "no.onnx")
-
-
