@@ -8,10 +8,11 @@ PART   ?= xc7z020
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo csim lint test test-full bench wheel clean
+.PHONY: help venv demo demo-sam csim lint test test-full bench wheel clean
 
 help:
 	@echo "make demo       the whole job on the bundled model for PART=$(PART): project, C-simulation, verdict, pictures"
+	@echo "make demo-sam   the bundled tiny SAM: masks in float, INT8 and ONNX Runtime, side by side"
 	@echo "make csim       C-simulate $(DEMO) again"
 	@echo "make test       ruff, mypy and the tests"
 	@echo "make test-full  the same, with the long tests"
@@ -28,6 +29,9 @@ venv: $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/hlsgen build yolo --weights demo --part $(PART) --out $(DEMO)
+
+demo-sam: $(STAMP)
+	$(BIN)/hlsgen segment sam_tiny --onnx $(DEMO)-sam/onnx --out $(DEMO)-sam
 
 csim: $(STAMP)
 	@test -f $(DEMO)/manifest.json || { echo "there is no $(DEMO) yet: run make demo first" >&2; exit 2; }
@@ -48,6 +52,7 @@ bench: $(STAMP)
 	@test -f $(DEMO)/manifest.json || $(MAKE) --no-print-directory demo
 	$(BIN)/python benchmarks/csim_ratio.py $(DEMO)
 	$(BIN)/python benchmarks/sizes.py
+	$(BIN)/python benchmarks/sam_accuracy.py
 
 wheel: $(STAMP)
 	$(BIN)/python -m build --wheel

@@ -22,6 +22,7 @@ from hlsgen.cli_estimate import estimate
 from hlsgen.cli_explore import explore
 from hlsgen.cli_quantize import quantize
 from hlsgen.cli_report import report
+from hlsgen.cli_segment import segment
 from hlsgen.cli_strategies import strategies
 from hlsgen.errors import HlsgenError
 from hlsgen.quantize.strategies import runnable
@@ -62,7 +63,9 @@ def cli() -> None:
 @click.option("--part", "--board", "part", required=True, help="FPGA part or board (hlsgen targets lists them).")
 @click.option("--weights", help="Checkpoint, a file of hlsgen quantize, or 'demo' for the bundled demo model.")
 @click.option("--imgsz", type=ImageSize(), help="Image size, 640 or 416x640 (HxW)  [default: the model's own]")
-@click.option("--scheme", default="fixed", show_default=True, help=f"Quantization: {', '.join(runnable())}.")
+@click.option(
+    "--scheme", default="fixed", show_default=True, help=f"Quantization: {', '.join(runnable())}; dynamic is for SAM."
+)
 @click.option("--calib", type=click.Path(path_type=Path), help="Folder of calibration images.")
 @click.option("--images", type=int, default=32, show_default=True, help="How many of them to use.")
 @click.option("--pre-bits", type=int, help="Bits before an activation's table  [default: fixed 14, affine 12]")
@@ -87,7 +90,14 @@ def build(model: str, out: Path | None, as_json: bool, **rest: Any) -> int:
     MODEL is yolo (yolov8n), yolov8n|s|m|l|x, yolov5nu|su|..., a .pt of these families, or an .onnx of their operators.
     """
     from hlsgen.build import BuildOptions, run
+    from hlsgen.models.sam.load import is_sam
 
+    if is_sam(model):
+        from hlsgen.models.sam.engine import refuse
+        from hlsgen.targets import find
+
+        find(rest["part"])
+        refuse(model, rest["weights"], rest["scheme"])
     name = "yolov8n" if model == "yolo" else Path(model).stem  # as the project and its package are called
     folder = out or Path("build") / f"{_plain_name(name)}-{_plain_name(rest['part'])}"
     with _progress() as progress:
@@ -120,12 +130,19 @@ def csim(folder: Path, image: Path | None, strict: bool, as_json: bool) -> int:
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--image", type=click.Path(path_type=Path), required=True, help="The picture.")
+@click.option("--box", help="For SAM: a box around what to segment, x0,y0,x1,y1 in pixels.")
+@click.option("--point", "points", multiple=True, help="For SAM: a point in it, x,y in pixels; may be given again.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where to draw  [default: FOLDER/compare]")
 @_json_option
-def compare(folder: Path, image: Path, out: Path | None, as_json: bool) -> int:
+def compare(
+    folder: Path, image: Path, box: str | None, points: tuple[str, ...], out: Path | None, as_json: bool
+) -> int:
     """Boxes of one picture by the float network, the INT8 reference and the C-simulated hardware, side by side."""
     from hlsgen.revisit import compare as compare_picture
+    from hlsgen.revisit import no_prompt
 
+    if box or points:
+        no_prompt(folder)
     with _progress() as progress:
         facts = compare_picture(folder, image, out or folder / "compare", progress)
     if as_json:
@@ -133,8 +150,8 @@ def compare(folder: Path, image: Path, out: Path | None, as_json: bool) -> int:
         return MISMATCH if facts["csim"]["mismatches"] else OK
     table = Table("source", "class", "score", "x1", "y1", "x2", "y2", box=None, pad_edge=False)
     for source, boxes in facts["detections"].items():
-        for box in boxes:
-            table.add_row(source, escape(box["name"]), f"{box['score']:.3f}", *(f"{v:.1f}" for v in box["box"]))
+        for row in boxes:
+            table.add_row(source, escape(row["name"]), f"{row['score']:.3f}", *(f"{v:.1f}" for v in row["box"]))
     _print_table(table)
     _print_csim(facts["csim"])
     for path in facts["files"].values():
@@ -223,6 +240,7 @@ cli.add_command(report)
 cli.add_command(explore)
 cli.add_command(quantize)
 cli.add_command(strategies)
+cli.add_command(segment)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

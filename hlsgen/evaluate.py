@@ -144,9 +144,11 @@ def _ultralytics() -> tuple[Any, Any]:
         from ultralytics.nn.modules.head import Detect
     except ImportError as error:
         raise HlsgenError("measuring accuracy needs ultralytics: pip install 'hlsgen[yolo]'") from error
-    from hlsgen.models.demo.train import mend_torchvision
+    from ultralytics.utils.nms import TorchNMS
 
-    mend_torchvision()
+    from hlsgen.models.torchvision_ops import mend_torchvision
+
+    mend_torchvision(TorchNMS.nms)
     return DetectionValidator, Detect
 
 

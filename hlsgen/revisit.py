@@ -3,12 +3,13 @@
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from hlsgen.build import Build, opened
 from hlsgen.errors import HlsgenError
 from hlsgen.progress import Progress
 from hlsgen.report.facts import CsimFacts
+from hlsgen.workspace import read_stamp
 
 
 def simulate(folder: Path, image: Path | None, strict: bool, progress: Progress) -> CsimFacts:
@@ -66,6 +67,16 @@ def compare(folder: Path, image: Path, out: Path, progress: Progress) -> dict[st
         "sqnr_db": {name: sqnr.get(name) for name in b.outputs},
         "files": files,
     }
+
+
+def no_prompt(folder: Path) -> NoReturn:
+    """Say that the build in `folder` takes no prompt: none of the networks that can be built does yet.
+
+    Raises:
+        HlsgenError: always; also where `folder` is no build.
+    """
+    model = read_stamp(folder).get("model")
+    raise HlsgenError(f"--box and --point are a SAM's prompts, and {folder} was built from {model}; leave them out")
 
 
 def evaluate(folder: Path, data: Path, progress: Progress) -> dict[str, Any]:

@@ -125,13 +125,21 @@ class GraphWriter:
         metadata: dict[str, str],
     ) -> onnx.ModelProto:
         """The finished model: one float32 image [1, C, H, W] in, float32 maps [1, C, H, W] out."""
-        graph = helper.make_graph(
-            self.nodes,
-            name,
-            [helper.make_tensor_value_info(image[0], TensorProto.FLOAT, [1, *image[1]])],
-            [helper.make_tensor_value_info(o, TensorProto.FLOAT, [1, *s]) for o, s in outputs.items()],
-            self.initializers,
+        return self.finish(name, {image[0]: (1, *image[1])}, {o: (1, *s) for o, s in outputs.items()}, metadata)
+
+    def finish(
+        self,
+        name: str,
+        inputs: Mapping[str, Sequence[int | str]],
+        outputs: Mapping[str, Sequence[int | str]],
+        metadata: dict[str, str],
+    ) -> onnx.ModelProto:
+        """The finished model: float32 tensors of these shapes in and out; a word is a dimension that varies."""
+        given, results = (
+            [helper.make_tensor_value_info(n, TensorProto.FLOAT, list(shape)) for n, shape in side.items()]
+            for side in (inputs, outputs)
         )
+        graph = helper.make_graph(self.nodes, name, given, results, self.initializers)
         made = helper.make_model(
             graph,
             ir_version=IR_VERSION,

@@ -10,6 +10,7 @@ import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,12 +21,21 @@ PUBLISHED = "https://github.com/ultralytics/assets/releases/download/v8.4.0"
 """The release that ultralytics 8.4 itself downloads from."""
 GITHUB_API = "https://api.github.com"
 TIMEOUT = 15.0  # seconds without an answer
-MAX_BYTES = 1 << 30
+MAX_BYTES = 4 << 30
 _RELEASE = re.compile(r"https://github\.com/([^/]+/[^/]+)/releases/download/([^/]+)")
 
 
 class Unreachable(Exception):
     """The file could not be had; str() says why. Not an error of the user's."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published file: its name, the address of its folder, and its SHA-256 (None: ask the server for one)."""
+
+    file: str
+    at: str = PUBLISHED
+    sha256: str | None = None
 
 
 def cache_folder() -> Path:
@@ -58,11 +68,11 @@ def ultralytics_weights_folder() -> Path | None:
     return Path(found) if isinstance(found, str) else None
 
 
-def download(file: str, folder: Path, api: str = GITHUB_API) -> tuple[Path, str | None]:
-    """Fetch `file` ("yolov8n.pt") into `folder`: its path, and the SHA-256 it was checked against (None: none known).
+def download(published: Published, folder: Path, api: str = GITHUB_API) -> tuple[Path, str | None]:
+    """Fetch a file ("yolov8n.pt") into `folder`: its path, and the SHA-256 it was checked against (None: none known).
 
-    It comes from $HLSGEN_WEIGHTS_URL, else from ultralytics' release. Its checksum comes from `URL.sha256` beside it,
-    for a GitHub release from GitHub's own record of the asset.
+    It comes from $HLSGEN_WEIGHTS_URL, else from where it is published. A checksum that is not known beforehand comes
+    from `URL.sha256` beside it, for a GitHub release from GitHub's own record of the asset.
 
     Raises:
         Unreachable: no network, or the server does not have it.
@@ -71,7 +81,8 @@ def download(file: str, folder: Path, api: str = GITHUB_API) -> tuple[Path, str 
     base = os.environ.get(URL_VARIABLE, "").rstrip("/")
     if not base and os.environ.get("YOLO_OFFLINE", "").lower() in ("1", "true"):
         raise Unreachable("YOLO_OFFLINE is set")
-    url = f"{base or PUBLISHED}/{urllib.parse.quote(file)}"
+    file = published.file
+    url = f"{base or published.at}/{urllib.parse.quote(file)}"
     if not url.startswith(("http://", "https://")):
         raise HlsgenError(f"{URL_VARIABLE} expects an http or https address, got {base!r}")
     temporary: str | None = None
@@ -80,7 +91,7 @@ def download(file: str, folder: Path, api: str = GITHUB_API) -> tuple[Path, str 
         with tempfile.NamedTemporaryFile(dir=folder, prefix=f".{file}.", delete=False) as out:
             temporary = out.name
             got = _fetch(url, out)  # type: ignore[arg-type]
-        expected = _checksum(url, file, api)
+        expected = published.sha256 or _checksum(url, file, api)
         if expected is not None and got != expected:
             raise HlsgenError(
                 f"{url}: expected SHA-256 {expected}, got {got}; the file is damaged or not the published one"

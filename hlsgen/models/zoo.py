@@ -16,9 +16,12 @@ from hlsgen.frontend.qdq_read import is_qdq, read_qdq
 from hlsgen.frontend.qdq_write import write_qdq
 from hlsgen.models import yolo
 from hlsgen.models.checkpoint import read_checkpoint
-from hlsgen.models.download import Unreachable, cache_folder, download, find_cached
+from hlsgen.models.download import Published, Unreachable, cache_folder, download, find_cached
 from hlsgen.models.exported import read_exported
 from hlsgen.models.network import ATTENTION
+from hlsgen.models.sam.config import VARIANTS
+from hlsgen.models.sam.engine import refuse
+from hlsgen.models.sam.load import is_sam
 from hlsgen.quantize.spec import QuantSpec
 
 NAMES = tuple(pattern.format(size) for pattern in yolo.FAMILIES.values() for size in "nsmlx")
@@ -162,11 +165,13 @@ def load(
         if is_quantized(path):
             return _from_quantized(None, path, imgsz)
         return _from_checkpoint(safe_name(path.stem), None, path, str(path), imgsz)
+    if is_sam(model):
+        refuse(model, weights, "fixed")
     name = ALIASES.get(model.lower(), model.lower())
     if name not in NAMES:
-        near = difflib.get_close_matches(model.lower(), [*NAMES, *ALIASES], n=3, cutoff=0.4)
+        near = difflib.get_close_matches(model.lower(), [*NAMES, *ALIASES, *VARIANTS], n=3, cutoff=0.4)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        known = ", ".join(NAMES)
+        known = ", ".join([*NAMES, *VARIANTS])
         raise HlsgenError(f"model {model[:60]!r} is unknown{hint}; known are {known}, a .pt file and an .onnx file")
     if weights is None:
         return _published(name, imgsz)
@@ -229,7 +234,7 @@ def _published(name: str, imgsz: tuple[int, int] | None) -> Loaded:
     if cached is not None:
         return _from_checkpoint(name, name, cached, str(cached), imgsz)
     try:
-        path, checksum = download(file, cache_folder())
+        path, checksum = download(Published(file), cache_folder())
     except Unreachable as reason:
         if name == DEMO_MODEL:
             return _demo(imgsz, f"no {file} here and {reason}: ")

@@ -37,7 +37,7 @@ def test_what_the_wheel_holds(wheel: Path) -> None:
         here = {p.relative_to(ROOT).as_posix() for p in (ROOT / folder).rglob("*") if p.is_file()}
         assert here, folder
         assert {f"hlsgen/_data/{name}" for name in here} <= names
-    assert "hlsgen/models/demo/yolov8n-demo.pt" in names
+    assert {f"hlsgen/models/demo/{name}" for name in ("yolov8n-demo.pt", "sam-demo.pth")} <= names
     assert not [name for name in names if name.startswith(("tests/", "benchmarks/", "docs/")) or "__pycache__" in name]
     licences = {name.rpartition("/")[2] for name in names if ".dist-info/licenses/" in name}
     assert licences == {"LICENSE", "NOTICE"}

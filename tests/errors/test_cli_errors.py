@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from hlsgen import build as build_module
@@ -28,6 +30,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 broken")
     (tmp_path / "broken.onnx").write_bytes(b"\x08\x07\x12 broken")
     (tmp_path / "broken.pt").write_bytes(b"PK\x03\x04 broken")
+    (tmp_path / "grey.png").write_bytes(cv2.imencode(".png", np.full((20, 30, 3), 128, np.uint8))[1].tobytes())
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 broken")
     return tmp_path
@@ -89,6 +92,28 @@ BEFORE_ANY_WORK = [
         "cannot write /proc/none/b: No such file or directory; give --out",
     ),
     ("build yolo --part xc7z020 --out text.txt/b", "cannot write text.txt/b: "),
+    ("build yolo --part xc7z020 --scheme dynamic", "the engine cannot run strategy dynamic: its scales are constants"),
+    ("build sam --part xczu9", "unknown part or board 'xczu9'"),
+    ("build sam --part xczu9eg", "sam_vit_b cannot be built yet: the engine has no relative positions, "),
+    ("build sam_vit_h --part xc7z020 --scheme dynamic", "sam_vit_h cannot be built yet: the engine has no "),
+    ("build sam --part xczu9eg --weights broken.pt", "checkpoint broken.pt: "),
+    ("build none.pth --part xczu9eg", "checkpoint none.pth: expected a file, there is none"),
+    ("estimate sam --part xczu9eg", "sam_vit_b cannot be built yet: the engine has no "),
+    ("compare empty --image broken.jpg --point 1,2", "empty is no build of hlsgen"),
+    ("segment yolo --image broken.jpg --point 1,2", "segmenting needs a SAM: "),
+    ("segment sam --point 1,2", "which picture? give --image FILE; only the demo (sam_tiny) has one of its own"),
+    ("segment sam_tiny --image broken.jpg --point 1,2", "image broken.jpg: expected a picture ("),
+    ("segment sam_tiny --image grey.png", "a prompt needs a box or a point in the object"),
+    (
+        "segment sam_tiny --image grey.png --point 40,5",
+        "--point 40,5 lies outside the picture: it is 30 wide and 20 high",
+    ),
+    ("segment sam_tiny --image grey.png --box 1,2,3", "--box expects x0,y0,x1,y1 in pixels, 4 numbers"),
+    ("segment sam_tiny --image grey.png --point 1,1 --scheme fixed --onnx x", "--onnx writes the dynamic scheme"),
+    (
+        "segment sam_vit_b --weights demo --image grey.png --point 1,1",
+        "the demo weights are for sam_tiny, got sam_vit_b",
+    ),
     ("csim none", "none is no build of hlsgen (it has no readable stages/build.json); run hlsgen build first"),
     ("csim empty", "empty is no build of hlsgen"),
     ("compare empty", "Missing option '--image' (see hlsgen compare --help)"),

@@ -198,30 +198,71 @@ def render(index: int, size: int = 640, seed: int = 0) -> tuple[Image, Labels]:
     Raises:
         ValueError: ``index`` or ``seed`` is negative, or ``size`` is under 32.
     """
+    _check(index, size, seed)
+    canvas, shapes = _scene(index, size, seed, MIN_DIAMETER, max(2.0, 6.0 * (size / 256) ** 1.25))
+    rows = []
+    for kind, mask, x, y in shapes:
+        h, w = mask.shape
+        rows.append((kind, (x + w / 2) / size, (y + h / 2) / size, w / size, h / size))
+    return canvas, np.array(rows, np.float32).reshape(-1, 5)
+
+
+def render_masks(index: int, size: int, seed: int, smallest: float = 28.0, most: int = 5) -> tuple[Image, Image]:
+    """Draws image ``index`` of the sequence ``seed``, and which shape each of its pixels shows.
+
+    Args:
+        index: the image's number, 0 or more.
+        size: the square canvas's side in pixels, at least ``MIN_SIZE`` (32).
+        seed: the sequence, 0 or more.
+        smallest: the smallest shape's diameter, pixels (the canvas may lower it).
+        most: the largest number of shapes, at least 1.
+
+    Returns:
+        The image, uint8 [size, size, 3], BGR; and uint8 [size, size]: 0 for the ground, k for the k-th shape where it
+        covers the pixel by half or more and no later shape does. Every shape of 1 to the map's maximum shows somewhere.
+
+    Raises:
+        ValueError: as ``render``; ``most`` is under 1.
+    """
+    _check(index, size, seed)
+    if most < 1:
+        raise ValueError(f"most must be at least 1: got {most}")
+    canvas, shapes = _scene(index, size, seed, smallest, float(most))
+    owner: Image = np.zeros((size, size), np.uint8)
+    for number, (_, mask, x, y) in enumerate(shapes, 1):
+        h, w = mask.shape
+        owner[y : y + h, x : x + w][mask >= 128] = number
+    return canvas, owner
+
+
+def _check(index: int, size: int, seed: int) -> None:
     if index < 0 or seed < 0:
         raise ValueError(f"index and seed must be 0 or more: got index {index}, seed {seed}")
     if size < MIN_SIZE:
         raise ValueError(f"size must be at least {MIN_SIZE} pixels: got {size}")
+
+
+def _scene(
+    index: int, size: int, seed: int, smallest: float, most: float
+) -> tuple[Image, list[tuple[int, Image, int, int]]]:
+    """The image, and its shapes in the order they were painted: class, mask as ``_mask`` gives it, column, row."""
     rng = np.random.Generator(np.random.PCG64([seed, index]))
     canvas: Image = np.clip(np.rint(_ground(rng, size)), 0, 255).astype(np.uint8)
     _blobs(rng, canvas)
     _lines(rng, canvas, 6.0, 3)
 
     largest = min(MAX_DIAMETER, 0.7 * size)
-    most = max(2.0, 6.0 * (size / 256) ** 1.25)
     wanted = int(rng.integers(max(1, int(most / 3)), int(most) + 1))
-    boxes: list[tuple[int, int, int, int]] = []
-    rows: list[tuple[float, float, float, float, float]] = []
+    shapes: list[tuple[int, Image, int, int]] = []
     for _ in range(wanted):
         kind = int(rng.integers(len(CLASSES)))
-        diameter = float(np.exp(rng.uniform(np.log(min(MIN_DIAMETER, largest)), np.log(largest))))
+        diameter = float(np.exp(rng.uniform(np.log(min(smallest, largest)), np.log(largest))))
         mask = _mask(CLASSES[kind], diameter, rng)
         h, w = mask.shape
         for x, y in rng.integers(0, [size - w + 1, size - h + 1], (12, 2)).tolist():
-            if all(_shared(box, (x, y, w, h)) <= _MAX_OVERLAP for box in boxes):
+            if all(_shared((a, b, *m.shape[::-1]), (x, y, w, h)) <= _MAX_OVERLAP for _, m, a, b in shapes):
                 _paint(rng, canvas, mask, x, y)
-                boxes.append((x, y, w, h))
-                rows.append((kind, (x + w / 2) / size, (y + h / 2) / size, w / size, h / size))
+                shapes.append((kind, mask, x, y))
                 break
 
     _lines(rng, canvas, 2.0, 2)  # these cross the shapes too
@@ -229,7 +270,7 @@ def render(index: int, size: int = 640, seed: int = 0) -> tuple[Image, Labels]:
         canvas = np.asarray(cv2.GaussianBlur(canvas, (5, 5), float(rng.uniform(0.5, 1.2))), np.uint8)
     grain = rng.standard_normal((size, size, 3), dtype=np.float32) * np.float32(rng.uniform(2, 18))
     canvas = np.clip(np.rint(canvas + grain), 0, 255).astype(np.uint8)
-    return canvas, np.array(rows, np.float32).reshape(-1, 5)
+    return canvas, shapes
 
 
 def _shared(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> float:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from hlsgen.models.demo import WEIGHTS
 from hlsgen.models.demo.shapes import CLASSES, HELDOUT_SEED, TRAIN_SEED, render, write_dataset
+from hlsgen.models.torchvision_ops import mend_torchvision
 
 MAX_BYTES = 7_000_000
 """The largest file that may be bundled."""
@@ -270,41 +271,6 @@ def save(model: Any, path: Path, recipe: Recipe) -> int:
     return written
 
 
-_kept: list[Any] = []  # torch.library definitions last only as long as their Library object
-
-
-def mend_torchvision() -> bool:
-    """Makes ``import torchvision`` work where its C++ operators are missing (its index wheel beside CPU-only torch).
-
-    Then ``torchvision::nms``, all that ultralytics' validator needs, is ultralytics' own NMS in PyTorch. A whole
-    torchvision is left alone.
-
-    Returns:
-        Whether anything was mended.
-
-    Raises:
-        ImportError: torchvision or ultralytics is not installed.
-    """
-    import torch
-    from ultralytics.utils.nms import TorchNMS
-
-    try:
-        import torchvision
-    except RuntimeError as error:
-        if "torchvision::nms" not in str(error):
-            raise
-        library: Any = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
-        for name in ("nms", "qnms"):  # the two that torchvision's own import expects to exist
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-            library.impl(name, TorchNMS.nms, "CPU")
-        _kept.append(library)
-        import torchvision
-
-        torchvision.extension._has_ops = lambda: True
-        return True
-    return False
-
-
 def measure(weights: Path, work: Path, count: int = 64, size: int = 640, seed: int = HELDOUT_SEED) -> dict[str, float]:
     """ultralytics' own validation of ``weights`` in float32 on ``count`` generated images of ``size`` pixels.
 
@@ -321,8 +287,9 @@ def measure(weights: Path, work: Path, count: int = 64, size: int = 640, seed: i
         FileNotFoundError: ``weights`` does not exist.
     """
     from ultralytics.models import YOLO
+    from ultralytics.utils.nms import TorchNMS
 
-    mend_torchvision()
+    mend_torchvision(TorchNMS.nms)
     data = write_dataset(work / f"{seed}-{size}-{count}", count, size, seed)
     result = YOLO(str(weights)).val(
         data=str(data),
