@@ -278,7 +278,7 @@ def test_a_folder_that_is_not_ours(tmp_path: Path) -> None:
     ("more", "message"),
     [
         ({"parts": ("xc7z02",)}, "unknown part or board 'xc7z02': the nearest names are xc7z020"),
-        ({"models": ("sam",)}, "model 'sam' is unknown"),
+        ({"models": ("resnet",)}, "model 'resnet' is unknown"),
         ({"jobs": 0}, "--jobs expects at least 1 process, got 0"),
         ({"executor": "spark://a:1"}, "--executor expects dask://HOST:PORT, got 'spark://a:1'"),
         ({"executor": "dask://a"}, "--executor expects dask://HOST:PORT, got 'dask://a'"),
