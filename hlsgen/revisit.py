@@ -135,8 +135,10 @@ def evaluate(folder: Path, data: Path, progress: Progress) -> dict[str, Any]:
         map50_95, map50, fp32_map50_95, fp32_map50 (0..1), images, scheme, imgsz.
     """
     from hlsgen.evaluate import accuracy
+    from hlsgen.models.sam.engine import no_sam
 
     b = opened(folder, "quantize", progress=progress)
+    no_sam(b.loaded.name, b.loaded.task, "hlsgen evaluate")
     size = max(b.size)
     progress.stage("float", "the float network")
     fp32 = accuracy(b.loaded.network, b.loaded, data, size, progress=progress.step)

@@ -60,3 +60,8 @@ def test_the_driver_places_the_constants(project: Path, tmp_path: Path) -> None:
         assert accelerator.self_test()["integers"] == b.facts["lower"]["golden_integers"]
         (found,) = accelerator.infer(b.tensors["image"]).values()
     np.testing.assert_array_equal(found, b.tensors["embedding"])
+
+
+def test_boxes_cannot_be_measured(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(project), "--data", str(tmp_path)]) == 2
+    assert "hlsgen evaluate takes detectors and ONNX files, sam_tiny is a SAM" in capsys.readouterr().err

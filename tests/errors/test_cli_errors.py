@@ -100,6 +100,7 @@ BEFORE_ANY_WORK = [
     ("build sam --part xczu9eg --weights broken.pt", "checkpoint broken.pt: "),
     ("build none.pth --part xczu9eg", "checkpoint none.pth: expected a file, there is none"),
     ("estimate sam --part xczu9eg", "sam_vit_b cannot be built yet in scheme fixed: the engine "),
+    ("quantize sam_tiny --out q.pt", "hlsgen quantize takes detectors and ONNX files, sam_tiny is a SAM"),
     ("compare empty --image broken.jpg --point 1,2", "empty is no build of hlsgen"),
     ("segment yolo --image broken.jpg --point 1,2", "segmenting needs a SAM: "),
     ("segment sam --point 1,2", "which picture? give --image FILE; only the demo (sam_tiny) has one of its own"),

@@ -39,3 +39,16 @@ def buildable(model: str, weights: str | None, scheme: str) -> Checkpoint:
             f"and the INT8 references run, see hlsgen segment {model} --image FILE --point X,Y"
         )
     return held or load(model, weights)
+
+
+def no_sam(name: str, task: str, command: str) -> None:
+    """Refuse a SAM where a command takes networks as a whole: its encoder is quantized while it is built.
+
+    Raises:
+        HlsgenError: the task is a SAM's.
+    """
+    if task == "segment":
+        raise HlsgenError(
+            f"{command} takes detectors and ONNX files, {name} is a SAM; hlsgen build {name} quantizes its image encoder, "
+            "hlsgen segment compares its schemes"
+        )
