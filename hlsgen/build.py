@@ -416,6 +416,7 @@ def opened(
             part=str(stamp["part"]),
             out=folder,
             imgsz=size,
+            weights=None if stamp.get("weights") is None else str(stamp["weights"]),
             scheme=str(stamp["scheme"]),
             image=image or folder / INPUT_PICTURE,
             strict=strict,
@@ -429,23 +430,15 @@ def opened(
 def picture(b: Build) -> Image:
     """The picture that the report shows and csim simulates."""
     from hlsgen.models.demo.shapes import HELDOUT_SEED
-    from hlsgen.models.images import letterbox, list_images, read_image
+    from hlsgen.models.fitted import fitted, own_picture
+    from hlsgen.models.images import list_images, read_image
 
     o = b.options
     if o.image is not None:
-        return letterbox(read_image(o.image), b.size)
+        return fitted(b.loaded, read_image(o.image))
     if o.calib is not None:
-        return letterbox(read_image(list_images(o.calib)[0]), b.size)
-    return generated(0, b.size, HELDOUT_SEED)
-
-
-def generated(index: int, size: tuple[int, int], seed: int) -> Image:
-    """Picture `index` of the demo's world, letterboxed to `size` (H, W)."""
-    from hlsgen.models.demo.shapes import render
-    from hlsgen.models.images import letterbox
-
-    image, _ = render(index, max(size), seed)
-    return letterbox(image, size)
+        return fitted(b.loaded, read_image(list_images(o.calib)[0]))
+    return fitted(b.loaded, own_picture(b.loaded, 0, HELDOUT_SEED))
 
 
 def _readable(options: BuildOptions) -> None:

@@ -28,6 +28,9 @@ from hlsgen.errors import HlsgenError
 from hlsgen.quantize.strategies import runnable
 
 OK, MISMATCH, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+HOST_LINE = (
+    "HOST      the mask decoder runs on the host for now, in float32: only the image encoder is on the accelerator"
+)
 STAGE_NAMES = ("load", "quantize", "export", "import", "passes", "lower", "render", "csim")
 
 
@@ -87,17 +90,18 @@ def cli() -> None:
 def build(model: str, out: Path | None, as_json: bool, **rest: Any) -> int:
     """Compile MODEL into a Vitis HLS project and prove it by C-simulation.
 
-    MODEL is yolo (yolov8n), yolov8n|s|m|l|x, yolov5nu|su|..., a .pt of these families, or an .onnx of their operators.
+    MODEL is yolo (yolov8n), yolov8n|s|m|l|x, yolov5nu|su|..., a .pt of these families, an .onnx of their operators, or
+    sam_tiny (sam with --weights demo), whose image encoder is built.
     """
     from hlsgen.build import BuildOptions, run
     from hlsgen.models.sam.load import is_sam
 
     if is_sam(model):
-        from hlsgen.models.sam.engine import refuse
+        from hlsgen.models.sam.engine import buildable
         from hlsgen.targets import find
 
         find(rest["part"])
-        refuse(model, rest["weights"], rest["scheme"])
+        buildable(model, rest["weights"], rest["scheme"])
     name = "yolov8n" if model == "yolo" else Path(model).stem  # as the project and its package are called
     folder = out or Path("build") / f"{_plain_name(name)}-{_plain_name(rest['part'])}"
     with _progress() as progress:
@@ -137,10 +141,21 @@ def csim(folder: Path, image: Path | None, strict: bool, as_json: bool) -> int:
 def compare(
     folder: Path, image: Path, box: str | None, points: tuple[str, ...], out: Path | None, as_json: bool
 ) -> int:
-    """Boxes of one picture by the float network, the INT8 reference and the C-simulated hardware, side by side."""
-    from hlsgen.revisit import compare as compare_picture
-    from hlsgen.revisit import no_prompt
+    """Boxes of one picture by the float network, the INT8 reference and the C-simulated hardware, side by side.
 
+    Of a SAM, the masks of a prompt (--box, --point).
+    """
+    from hlsgen.revisit import compare as compare_picture
+    from hlsgen.revisit import compare_masks, no_prompt, takes_prompts
+
+    if takes_prompts(folder):
+        with _progress() as progress:
+            facts = compare_masks(folder, image, box, points, out or folder / "compare", progress)
+        if as_json:
+            _print_json(facts)
+        else:
+            _print_masks(facts)
+        return MISMATCH if facts["csim"]["mismatches"] else OK
     if box or points:
         no_prompt(folder)
     with _progress() as progress:
@@ -312,6 +327,8 @@ def _print_verdict(report: dict[str, Any], folder: Path) -> None:
         _print_csim(report["csim"])
     else:
         click.echo(f"STOPPED   before the C-simulation; go on with --start-from {_next_stage(report)}")
+    if report["files"].get("picture_masks"):
+        click.echo(HOST_LINE)
     click.echo(f"project   {folder}")
     click.echo(f"report    {folder / 'report.html'}")
     for name, path in report["files"].items():
@@ -338,6 +355,18 @@ def _print_csim(facts: dict[str, Any]) -> None:
         f"          {facts['seconds']:.2f} s simulated ({facts['gmacs_per_second']:.2f} GMAC/s), "
         f"{facts['compile_seconds']:.1f} s to compile"
     )
+
+
+def _print_masks(facts: dict[str, Any]) -> None:
+    for source, mask in facts["masks"].items():
+        click.echo(
+            f"{source:<9} {mask['area']:,} pixels, predicted IoU {mask['predicted_iou']:.3f}, "
+            f"IoU with the float mask {mask['iou']:.4f}"
+        )
+    click.echo(HOST_LINE)
+    _print_csim(facts["csim"])
+    for path in facts["files"].values():
+        click.echo(f"picture   {path}")
 
 
 def _print_target(target: dict[str, Any]) -> None:

@@ -79,6 +79,7 @@ def quantize_model(
     from hlsgen.errors import HlsgenError
     from hlsgen.models import load
     from hlsgen.models.calibration import calibration_images
+    from hlsgen.models.sam.engine import no_sam
     from hlsgen.quantize.quantized import parameter_bytes, write
     from hlsgen.quantize.strategies import Task, find
 
@@ -103,6 +104,7 @@ def quantize_model(
     began = time.perf_counter()
     progress.stage("load", "reading the network")
     loaded = load(model, weights, None if imgsz is None else ImageSize().convert(imgsz, None, None))
+    no_sam(loaded.name, loaded.task, "hlsgen quantize")
     if loaded.quantization is not None:
         raise HlsgenError(f"{loaded.weights} is quantized already; give the float network")
     if loaded.notice:

@@ -65,6 +65,10 @@ def write_data(program: Program, folder: Path, image: Map, expected: Mapping[str
     maps = np.zeros(program.fmap_beats * beat, np.int8)
     first = program.tensors[program.inputs[0]]
     packed = first.pack(image.astype(np.int8), tm)
+    for name, value in program.constants.items():
+        constant = program.tensors[name]
+        begin = constant.address * beat
+        maps[begin : begin + constant.bytes()] = constant.pack(value, tm)
     for op in program.ops:
         tensor = program.tensors[op.out]
         values = expected.get(tensor.reference)

@@ -95,6 +95,7 @@ def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
         "fmap_beats": program.fmap_beats,
         "weight_beats": len(encoded.weights) // program.engine.beat,
         "op_count": len(program.ops),
+        "constants": [list(row) for row in encoded.constants],
         "attention": has_attention(program),
         "norm": has_norm(program),
         "op_fields": list(encoded.instructions[0]),

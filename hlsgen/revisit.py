@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -69,14 +70,62 @@ def compare(folder: Path, image: Path, out: Path, progress: Progress) -> dict[st
     }
 
 
-def no_prompt(folder: Path) -> NoReturn:
-    """Say that the build in `folder` takes no prompt: none of the networks that can be built does yet.
+def takes_prompts(folder: Path) -> bool:
+    """Whether the build in `folder` is a SAM's.
 
     Raises:
-        HlsgenError: always; also where `folder` is no build.
+        HlsgenError: it is no build.
+    """
+    from hlsgen.models.sam.load import is_sam
+
+    return is_sam(str(read_stamp(folder).get("model")))
+
+
+def no_prompt(folder: Path) -> NoReturn:
+    """Say that the build in `folder` takes no prompt.
+
+    Raises:
+        HlsgenError: always.
     """
     model = read_stamp(folder).get("model")
     raise HlsgenError(f"--box and --point are a SAM's prompts, and {folder} was built from {model}; leave them out")
+
+
+def compare_masks(
+    folder: Path, image: Path, box: str | None, points: Sequence[str], out: Path, progress: Progress
+) -> dict[str, Any]:
+    """The mask of a prompt in `image` by the float encoder, the INT8 reference and the C-simulated hardware; drawn into `out`.
+
+    Returns:
+        csim (as in report.json), masks by source (area, predicted_iou, iou), sqnr_db by output, files by name.
+
+    Raises:
+        HlsgenError: as `simulate`, a prompt that is none or lies outside the picture, or `out` cannot be written.
+    """
+    from hlsgen.models.images import read_image
+    from hlsgen.models.sam.prompts import parse_prompt
+    from hlsgen.report.segmented import draw_masks, facts_of, segment_all
+    from hlsgen.report.sqnr import sqnr_by_tensor
+
+    b = opened(folder, "render", image, False, progress)
+    pixels = read_image(image)
+    size = (pixels.shape[0], pixels.shape[1])
+    prompt = parse_prompt(box, points, size)
+    facts = _simulated(b)
+    found = segment_all(b, prompt, size)
+    sqnr = sqnr_by_tensor(b.loaded.network, b.tensors, b.reference.spec.tensors, b.picture)
+    path = out / f"{image.stem}-masks.jpg"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(draw_masks(pixels, prompt, found).jpeg)
+    except OSError as error:
+        raise HlsgenError(f"cannot write {out}: {error.strerror}; give --out a folder you may write to") from error
+    return {
+        "csim": facts.model_dump(mode="json"),
+        "masks": facts_of(found),
+        "sqnr_db": {name: sqnr.get(name) for name in b.outputs},
+        "files": {"masks": str(path)},
+    }
 
 
 def evaluate(folder: Path, data: Path, progress: Progress) -> dict[str, Any]:
@@ -86,8 +135,10 @@ def evaluate(folder: Path, data: Path, progress: Progress) -> dict[str, Any]:
         map50_95, map50, fp32_map50_95, fp32_map50 (0..1), images, scheme, imgsz.
     """
     from hlsgen.evaluate import accuracy
+    from hlsgen.models.sam.engine import no_sam
 
     b = opened(folder, "quantize", progress=progress)
+    no_sam(b.loaded.name, b.loaded.task, "hlsgen evaluate")
     size = max(b.size)
     progress.stage("float", "the float network")
     fp32 = accuracy(b.loaded.network, b.loaded, data, size, progress=progress.step)

@@ -3,6 +3,7 @@
 import operator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx, nn
 
@@ -11,8 +12,9 @@ from hlsgen.backend.layers import Pads, Shape
 from hlsgen.errors import HlsgenError
 from hlsgen.frontend.onnx_write import heads_of, window_of
 from hlsgen.models.attention import attention_scores, cropped, grown
-from hlsgen.models.network import ATTENTION, activation_kind, check
+from hlsgen.models.network import ATTENTION, activation_kind, check, constant_of
 from hlsgen.models.norm import ChannelNorm
+from hlsgen.quantize.integer import quantize_image
 from hlsgen.quantize.spec import ConvQ, QuantSpec, TensorQ
 
 
@@ -49,6 +51,9 @@ class _Writer:
         layers = self.layers
         if node.op == "placeholder":
             layers.image(node.name, shape, self.q(node))
+        elif node.op == "get_attr":
+            integers = quantize_image(constant_of(self.network, node), self.q(node))[0]
+            layers.constant(node.name, self.q(node), integers.numpy().astype(np.int8))
         elif node.op == "output":
             (results,) = node.args
             assert isinstance(results, tuple | list)

@@ -6,7 +6,7 @@ from typing import Any
 from hls4ml.model import ModelGraph
 
 from hlsgen.backend.layer_list import LayerList
-from hlsgen.backend.layers import ATTRIBUTES, layouts_of, scheme_of
+from hlsgen.backend.layers import ATTRIBUTES, WITHOUT_INPUTS, layouts_of, scheme_of
 from hlsgen.backend.plugin import NAME
 from hlsgen.backend.rewrite import copied, finish
 from hlsgen.names import identifier
@@ -40,7 +40,7 @@ def layers_of(graph: Any) -> LayerList:
         kind = node.get_attr("class_name")
         known = {
             "name": node.name,
-            "inputs": [] if kind == "Input" else list(node.inputs),
+            "inputs": [] if kind in WITHOUT_INPUTS else list(node.inputs),
             "outputs": list(node.outputs),
         }
         layer = {

@@ -51,6 +51,11 @@ class LayerList:
     def image(self, name: str, shape: Shape, q: TensorQ) -> None:
         self._append("Input", name, [], {name: (shape, q)}, input_shape=list(shape))
 
+    def constant(self, name: str, q: TensorQ, integers: npt.NDArray[np.int8]) -> None:
+        """integers: int8 [C, H, W]."""
+        c, h, w = integers.shape
+        self._append("HlsgenConstant", name, [], {name: ((c, h, w), q)}, integers=integers)
+
     def conv2d(self, name: str, x: str, q: TensorQ, integers: ConvQ, stride: Pair, pads: Pads, groups: int) -> None:
         c, h, w = self.shapes[x]
         n, per_group, kh, kw = integers.weight.shape

@@ -14,6 +14,7 @@ Conv2D: `weight_data` int8 [KH, KW, I/groups, O] (hls4ml's layout) and `bias_dat
   - `residual` (a tensor's name, also its second input) and `residual_quant` (TensorQ of what is added to it); the layer
     has taken the addition's name and its `quant`
 Activation: `activation` is a kind of `hlsgen.program.arithmetic.activation_table`, with `activation_parameter`.
+HlsgenConstant: a map that no input changes, `integers` int8 [C, H, W]; it has no inputs.
 HlsgenNorm: LayerNorm over the channels; `gamma` and `beta` float64 [C], `epsilon`.
 HlsgenScores, HlsgenAttend: the two halves of attention (docs/arithmetic-attention.md), `heads`; inputs are queries and keys,
 or scores and values. `window`: [rows, columns] within which queries meet keys, [0, 0] for all.
@@ -44,6 +45,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "Merge": (*_COMMON, "op"),
     "HlsgenConcatenate": (*_COMMON, "op", "axis"),
     "HlsgenSplit": (*_COMMON, "axis", "sizes"),
+    "HlsgenConstant": (*_COMMON, "integers"),
     "HlsgenNorm": (*_COMMON, "gamma", "beta", "epsilon"),
     "HlsgenScores": (*_COMMON, "heads", "window"),
     "HlsgenAttend": (*_COMMON, "heads", "window"),
@@ -51,7 +53,8 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "HlsgenCrop": (*_COMMON, "out_height", "out_width"),
     "UpSampling2D": (*_COMMON, "data_format", "n_chan", *_SIZES, "algorithm"),
 }
-ARRAYS = ("weight_data", "bias_data", "weight_scale", "gamma", "beta")
+ARRAYS = ("weight_data", "bias_data", "weight_scale", "gamma", "beta", "integers")
+WITHOUT_INPUTS = ("Input", "HlsgenConstant")
 OWN_ATTRIBUTES = tuple(dict.fromkeys(key for keys in ATTRIBUTES.values() for key in keys))
 SCHEME_KEY, LAYOUTS_KEY = "HlsgenScheme", "HlsgenLayouts"  # graph-level facts in a ModelGraph's configuration
 
@@ -73,6 +76,14 @@ class Split(hls4ml_layers.Layer):  # type: ignore[misc]
             self.add_output_variable(
                 [size, *shape[1:]], name, var_name=f"layer{{index}}_out{i}", type_name=f"layer{{index}}_{i}_t"
             )
+
+
+class Constant(hls4ml_layers.Layer):  # type: ignore[misc]
+    """A constant map. hls4ml gives a layer without inputs the layer before it, which this one does not read."""
+
+    def initialize(self) -> None:
+        self.inputs: list[str] = []
+        self.add_output_variable(list(self.get_attr("integers").shape))
 
 
 class Norm(hls4ml_layers.Layer):  # type: ignore[misc]
@@ -120,6 +131,7 @@ def register_layers() -> None:
     """Make our classes known to hls4ml, under names that leave its own `Concatenate` to other backends."""
     hls4ml_layers.register_layer("HlsgenConcatenate", Concatenate)
     hls4ml_layers.register_layer("HlsgenSplit", Split)
+    hls4ml_layers.register_layer("HlsgenConstant", Constant)
     hls4ml_layers.register_layer("HlsgenNorm", Norm)
     hls4ml_layers.register_layer("HlsgenGrow", Grow)
     hls4ml_layers.register_layer("HlsgenCrop", Crop)

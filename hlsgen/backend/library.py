@@ -112,6 +112,10 @@ def predict(model: Any, program: Program, library: Any, x: npt.NDArray[Any]) -> 
     results: list[list[npt.NDArray[Any]]] = [[] for _ in program.outputs]
     for sample in samples:
         maps = np.zeros(program.fmap_beats * program.engine.beat, np.int8)
+        for constant, value in program.constants.items():
+            place = program.tensors[constant]
+            begin = place.address * program.engine.beat
+            maps[begin : begin + place.bytes()] = place.pack(value, program.engine.tm)
         packed = image.pack(to_integers(sample, quants[name]), program.engine.tm)
         maps[image.address * program.engine.beat :][: len(packed)] = packed
         library.hlsgen_run(maps.ctypes.data_as(ctypes.c_void_p), parameters.ctypes.data_as(ctypes.c_void_p))

@@ -9,7 +9,9 @@ Rules:
  4. Identity and Dropout vanish; a BatchNormalization that alone reads a convolution is folded into it; a Slice of
     channels is a split and one of its parts.
  5. products of activations, softmax and the reshapes between them are attention (`attention_read`).
- 6. an operator outside the list is an error that names it, its node, and the tensors up to which the network is known.
+ 6. a constant [1, C, H, W] where a map is expected is a constant map; one that an Identity made is never folded into
+    another constant, for so our own files write them.
+ 7. an operator outside the list is an error that names it, its node, and the tensors up to which the network is known.
 """
 
 import builtins
@@ -151,6 +153,7 @@ class _Importer:
     used: set[str] = field(default_factory=set)
     symbols: dict[str, attention.Symbol] = field(default_factory=dict)  # attention's tensors that are no maps
     scores: dict[fx.Node, attention.Product] = field(default_factory=dict)  # what the maps of scores are products of
+    held: set[str] = field(default_factory=set)  # constant maps
     selected: dict[tuple[Any, ...], fx.Node] = field(default_factory=dict)  # maps of some channels of maps
 
     def name(self, text: str) -> str:
@@ -197,11 +200,22 @@ class _Importer:
         return [t for t, n in self.values.items() if t in node.input or n in behind]
 
     def map_input(self, node: onnx.NodeProto, index: int = 0) -> tuple[fx.Node, Shape]:
-        x = self.values.get(node.input[index])
+        x = self.values.get(node.input[index]) or self._constant_map(node.input[index])
         if x is None:
             what = "a part of an attention" if node.input[index] in self.symbols else "a constant"
             raise _Unsupported(f"expects maps, got {what}")
         return x, self.shapes[x]
+
+    def _constant_map(self, tensor: str) -> fx.Node | None:
+        """Rule 6."""
+        value = self.constants.get(tensor)
+        if value is None or value.dtype != np.float32 or value.ndim != 4 or len(value) != 1:
+            return None
+        name = self.name(tensor)
+        self.root.register_buffer(f"op_{name}", _finite(value, "constant"))
+        made = self.graph.create_node("get_attr", f"op_{name}", name=name)
+        self.add(tensor, made, (value.shape[1], value.shape[2], value.shape[3]))
+        return made
 
 
 def import_graph(model: onnx.ModelProto, source: str, outputs: Sequence[str] | None = None) -> Imported:
@@ -219,6 +233,7 @@ def import_graph(model: onnx.ModelProto, source: str, outputs: Sequence[str] | N
     nodes = _needed(nodes, wanted)
     opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
     importer = _Importer(source, constants, opset)
+    importer.held = {n.output[0] for n in model.graph.node if n.op_type == "Identity" and n.output[0] in constants}
     for tensor in [t for n in nodes for t in n.input] + wanted:
         importer.reads[tensor] = importer.reads.get(tensor, 0) + 1
     shape = _image(importer, model)
@@ -414,6 +429,8 @@ def _folded(im: _Importer, node: onnx.NodeProto) -> bool:
         whole = np.array([1, *im.shapes[im.values[node.input[0]]]], np.int64)
         im.constants[node.output[0]] = whole[held.get("start", 0) : held.get("end", 4)]
         return True
+    if node.op_type == "Reshape" and node.input[0] in im.held:
+        return False
     if node.op_type not in _FOLDED or any(t not in im.constants for t in node.input if t):
         return False
     feeds = {t: im.constants[t] for t in node.input if t}

@@ -51,7 +51,10 @@ class GraphWriter:
         result's name. parts: for a split the names of its results, else empty.
         """
         x = node.name
-        if node.op == "call_module":
+        if node.op == "get_attr":
+            value = self.constant(f"{x}.value", vocabulary.constant_of(network, node).numpy())
+            self.node("Identity", [value], [out], x)
+        elif node.op == "call_module":
             self._module(network.get_submodule(str(node.target)), x, inputs, out)
         elif node.target is torch.add:
             self.node("Add", inputs, [out], x)
@@ -179,6 +182,9 @@ def shapes(network: fx.GraphModule, shape: tuple[int, int, int]) -> dict[str, tu
     for node in network.graph.nodes:
         if node.op == "placeholder":
             known[node.name] = shape
+        elif node.op == "get_attr":
+            _, c, h, w = vocabulary.constant_of(network, node).shape
+            known[node.name] = (c, h, w)
         elif node.op != "output" and node.target is not torch.split:
             known[node.name] = _shape(network, node, known)
             if min(known[node.name]) < 1:
@@ -323,7 +329,7 @@ def write_fp32(network: fx.GraphModule, shape: tuple[int, int, int], path: str |
 
 def input_nodes(node: fx.Node) -> list[fx.Node]:
     """A node's input tensors in argument order, repeated where it reads one twice."""
-    first = node.args[0]
+    first = node.args[0] if node.args else ()
     listed = first if isinstance(first, list | tuple) else node.args
     return [n for n in listed if isinstance(n, fx.Node)]
 

@@ -51,6 +51,13 @@ class _Parameter:
     zero_point: npt.NDArray[np.int64]
     axis: int
 
+    def q(self) -> TensorQ | None:
+        """The quantization of a constant map, 8 bits; None where it is none."""
+        known = self.values.dtype.name in ("int8", "uint8") and self.values.ndim == 4 and len(self.values) == 1
+        if not known or self.scale.size != 1:
+            return None
+        return TensorQ(float(self.scale[0]), int(self.zero_point[0]) - _OFFSETS[self.values.dtype.name][0])
+
     def dequantized(self) -> npt.NDArray[np.float32]:
         shape = [1] * self.values.ndim
         if self.scale.size > 1:
@@ -237,8 +244,13 @@ class _Stripped:
                 self.wired[name(node.output[0])] = (node.input[1], node.input[2] if len(node.input) > 2 else "")
             copy.input[:] = [name(t) for t in node.input]
             copy.output[:] = [name(t) for t in node.output]
+        wired = {t for pair in self.wired.values() for t in pair}
         for tensor, parameter in self.parameters.items():
-            made.graph.initializer.append(numpy_helper.from_array(parameter.dequantized(), tensor))
+            called_here = tensor
+            if tensor not in wired and parameter.q() is not None:  # as our FP32 files write a constant map
+                called_here = f"{tensor}.value"
+                made.graph.node.insert(0, onnx.helper.make_node("Identity", [called_here], [tensor], name=tensor))
+            made.graph.initializer.append(numpy_helper.from_array(parameter.dequantized(), called_here))
         for value in [*made.graph.input, *made.graph.output]:
             value.name = name(value.name)
         self.tensors = {name(t): q for t, q in self.tensors.items()}
@@ -258,6 +270,11 @@ def _tensors(stripped: _Stripped, imported: Imported) -> dict[str, TensorQ]:
         node = imported.nodes.get(tensor)
         if node is not None and given.setdefault(node, q) != q:
             raise HlsgenError(f"{source}: {printable(tensor)} has two quantizations, {_say(given[node])} and {_say(q)}")
+    for node in graph.nodes:
+        parameter = stripped.parameters.get(shown.get(node.name, ""))
+        constant = parameter.q() if parameter is not None and node.op == "get_attr" else None
+        if constant is not None:
+            given[node.name] = constant
     groups = _groups(imported.network)
     for group in groups:
         held: dict[TensorQ, str] = {}

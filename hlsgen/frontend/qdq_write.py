@@ -53,7 +53,9 @@ def write_qdq(
                 network, node, [n.name for n in input_nodes(node)], x, split_parts(node, lambda n: f"{n.name}.f")
             )
             continue
-        if node.op != "placeholder" and node.target is not operator.getitem:
+        if node.op == "get_attr":
+            writer.constant(f"{x}.f", vocabulary.constant_of(network, node).numpy())
+        elif node.op != "placeholder" and node.target is not operator.getitem:
             inputs = [n.name for n in input_nodes(node)]
             if x in spec.convs:
                 inputs += _parameters(writer, x, spec.convs[x], _tensor(spec, inputs[0]).scale)

@@ -119,8 +119,15 @@ def network(facts: Mapping[str, Any], program: Program, encoded: Encoded, host: 
             "reg_max": host.head.reg_max,
             "classes": list(host.head.classes),
         },
+        **({"constants": _constants(program, encoded)} if encoded.constants else {}),
         **layout(program),
     }
+
+
+def _constants(program: Program, encoded: Encoded) -> list[dict[str, int]]:
+    """What the driver copies from the parameters to the feature maps: first bytes in both, and how many."""
+    keys, beat = ("feature_map", "parameter", "bytes"), program.engine.beat
+    return [{key: n * beat for key, n in zip(keys, row, strict=True)} for row in encoded.constants]
 
 
 def lines(value: Mapping[str, Any]) -> str:

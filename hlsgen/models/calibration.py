@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hlsgen.errors import HlsgenError
-from hlsgen.models.images import Input, letterbox, list_images, read_image
+from hlsgen.models.fitted import fitted, own_picture
+from hlsgen.models.images import Input, list_images, read_image
 
 if TYPE_CHECKING:
     from hlsgen.models.zoo import Loaded
@@ -22,18 +23,17 @@ def calibration_images(
     Raises:
         HlsgenError: the folder holds no image, or there is none and the weights have no pictures of their own.
     """
-    size = (loaded.shape[1], loaded.shape[2])
     if folder is not None:
         paths = list_images(folder)
         if seed is not None:
             paths = sorted(random.Random(seed).sample(paths, min(count, len(paths))))
-        return [letterbox(read_image(path), size) for path in paths[:count]], str(folder)
+        return [fitted(loaded, read_image(path)) for path in paths[:count]], str(folder)
     if loaded.weights == "demo" or loaded.weights.startswith("random"):
-        from hlsgen.models.demo.shapes import CALIB_SEED, render
+        from hlsgen.models.demo.shapes import CALIB_SEED
 
         first = 0 if seed is None else 1000 * seed
-        pictures = (render(first + index, max(size), CALIB_SEED)[0] for index in range(count))
-        return [letterbox(picture, size) for picture in pictures], "generated shapes"
+        pictures = (own_picture(loaded, first + index, CALIB_SEED) for index in range(count))
+        return [fitted(loaded, picture) for picture in pictures], "generated shapes"
     raise HlsgenError(
         "calibration needs pictures like those the network will see: give --calib FOLDER (32 pictures are enough), or "
         "--weights demo for the bundled demo, which has its own"

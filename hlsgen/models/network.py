@@ -3,6 +3,7 @@
 Nodes (the fx node's name names its output tensor everywhere: ONNX, hls4ml, Program, reports):
 
 - one `placeholder`: the image, float32 [N, C, H, W], values 0..1
+- `get_attr`: a constant map, a buffer float32 [1, C, H, W] (position embeddings, a relative position's table)
 - `call_module`: `nn.Conv2d` (bias present, batch norm folded in, zero padding, dilation 1, any groups), `nn.SiLU`,
   `nn.ReLU`, `nn.LeakyReLU`, `nn.Sigmoid`, `nn.Hardswish`, `nn.GELU`, `nn.MaxPool2d` (dilation 1, floor mode),
   `nn.Upsample` (nearest, integer factor), `ChannelNorm` (LayerNorm over the channels). Each module is called once (no sharing).
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from hlsgen.errors import HlsgenError
 from hlsgen.models.attention import attend, attention_scores, cropped, grown
@@ -52,6 +53,11 @@ def activation_kind(module: nn.Module) -> tuple[str, float] | None:
     return kind, float(module.negative_slope) if isinstance(module, nn.LeakyReLU) else 0.0
 
 
+def constant_of(network: fx.GraphModule, node: fx.Node) -> Tensor:
+    """The value of a `get_attr` node, float32 [1, C, H, W]."""
+    return network.get_buffer(str(node.target))
+
+
 def check(network: fx.GraphModule) -> None:
     """Hold a network to the vocabulary above.
 
@@ -63,7 +69,11 @@ def check(network: fx.GraphModule) -> None:
     for node in network.graph.nodes:
         if node.op in ("placeholder", "output"):
             continue
-        if node.op == "call_module":
+        if node.op == "get_attr":
+            shape = tuple(constant_of(network, node).shape)
+            if len(shape) != 4 or shape[0] != 1:
+                raise HlsgenError(f"constant {node.name} expects a map [1, C, H, W], got {list(shape)}")
+        elif node.op == "call_module":
             module = network.get_submodule(str(node.target))
             if type(module) not in MODULES:
                 raise HlsgenError(

@@ -20,7 +20,7 @@ from hlsgen.models.download import Published, Unreachable, cache_folder, downloa
 from hlsgen.models.exported import read_exported
 from hlsgen.models.network import ATTENTION
 from hlsgen.models.sam.config import VARIANTS
-from hlsgen.models.sam.engine import refuse
+from hlsgen.models.sam.engine import ON_THE_HOST, buildable
 from hlsgen.models.sam.load import is_sam
 from hlsgen.quantize.spec import QuantSpec
 
@@ -37,7 +37,8 @@ class Loaded:
     """A float network ready to be quantized.
 
     name: an identifier ("yolov8n"). network: `hlsgen.models.network`, eval mode, float32. shape: the image's (C, H, W).
-    classes, strides, reg_max: what the raw maps mean (task "detect"); empty and 0 for task "none". weights: where they
+    classes, strides, reg_max: what the raw maps mean (task "detect"); empty and 0 for the tasks "segment" (a SAM's image
+    encoder, name its variant) and "none". weights: where they
     came from ("demo", "random:0", a path). notice: what the user must be told, or None. quantization: a QDQ file's own
     scales and integers, or None.
     """
@@ -45,7 +46,7 @@ class Loaded:
     name: str
     network: fx.GraphModule
     shape: tuple[int, int, int]
-    task: Literal["detect", "none"]
+    task: Literal["detect", "segment", "none"]
     classes: tuple[str, ...]
     strides: tuple[int, ...]
     reg_max: int
@@ -166,7 +167,7 @@ def load(
             return _from_quantized(None, path, imgsz)
         return _from_checkpoint(safe_name(path.stem), None, path, str(path), imgsz)
     if is_sam(model):
-        refuse(model, weights, "fixed")
+        return _sam(model, weights, imgsz)
     name = ALIASES.get(model.lower(), model.lower())
     if name not in NAMES:
         near = difflib.get_close_matches(model.lower(), [*NAMES, *ALIASES, *VARIANTS], n=3, cutoff=0.4)
@@ -291,6 +292,21 @@ def check_size(size: tuple[int, ...], stride: int) -> None:
         above = "x".join(str(max(-(-n // stride), 1) * stride) for n in size)
         near = f"nearest is {above}" if below == above else f"nearest are {below} and {above}"
         raise HlsgenError(f"--imgsz expects multiples of the stride {stride}, got {size[0]}x{size[1]}; the {near}")
+
+
+def _sam(model: str, weights: str | None, imgsz: tuple[int, int] | None) -> Loaded:
+    """The image encoder of a SAM."""
+    from hlsgen.models.sam.network import encoder_network
+
+    held = buildable(model, weights, "fixed")
+    side = held.config.img_size
+    if imgsz is not None and imgsz != (side, side):
+        raise HlsgenError(
+            f"{held.config.name} is for images of {side}x{side}, got --imgsz {imgsz[0]}x{imgsz[1]}; leave it out"
+        )
+    source = weights or (DEMO if held.config.name == model.lower() else model)
+    network = encoder_network(held.config, held.state)
+    return Loaded(held.config.name, network, (3, side, side), "segment", (), (), 0, source, ON_THE_HOST)
 
 
 def _from_onnx(path: Path, imgsz: tuple[int, int] | None, outputs: list[str] | None) -> Loaded:

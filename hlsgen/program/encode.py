@@ -42,12 +42,16 @@ class Bounds:
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
-    """instructions: one mapping of `op_t` fields an op; sources: `source_t` fields; weights: int8 bytes in DDR."""
+    """instructions: one mapping of `op_t` fields an op; sources: `source_t` fields; weights: int8 bytes in DDR, at their end
+    the constants, each in its layout as a feature map; constants: (first beat among the feature maps, first beat among the
+    weights, beats) of each, copied once before the first op.
+    """
 
     instructions: tuple[dict[str, int], ...]
     sources: tuple[dict[str, int], ...]
     weights: npt.NDArray[np.int8]
     bounds: Bounds
+    constants: tuple[tuple[int, int, int], ...] = ()
 
 
 def op_groups(op: Op, program: Program) -> BlockGroups:
@@ -98,8 +102,15 @@ def encode(program: Program) -> Encoded:
         pieces += [parameters, weights]
         instructions.append(fields)
         sources += source_table(op, program)
+    constants = []
+    for name, value in program.constants.items():
+        tensor = program.tensors[name]
+        pieces.append(tensor.pack(value, engine.tm))
+        constants.append((tensor.address, beat, tensor.bytes() // engine.beat))
+        beat += tensor.bytes() // engine.beat
     data = np.concatenate(pieces) if pieces else np.zeros(0, np.int8)
-    return Encoded(tuple(instructions), tuple(sources), data, _bounds(program, instructions, sources, table_size))
+    bounds = _bounds(program, instructions, sources, table_size)
+    return Encoded(tuple(instructions), tuple(sources), data, bounds, tuple(constants))
 
 
 def instruction(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]:

@@ -21,7 +21,7 @@ def run(program: Program, image: Map) -> dict[str, Map]:
 
 def steps(program: Program, image: Map) -> Iterator[tuple[str, Map]]:
     """The tensors in the order in which the ops make them, the (folded) image first."""
-    tensors: dict[str, Map] = {}
+    tensors: dict[str, Map] = dict(program.constants)
     first = program.tensors[program.inputs[0]]
     tensors[first.name] = fold_pixels(image, first.fold) if first.fold > 1 else image
     yield first.name, tensors[first.name]

@@ -8,6 +8,7 @@
 4. LayerNorm reads its input twice. Scores and attention are convolutions whose weights are another feature map, the heads
    their groups; every head's channels begin a block.
 5. A view that an op cannot address (channels cut inside a block) or that is a network output is copied by an op.
+6. A constant map is a tensor that no op makes. Queries may be several maps side by side, where the keys lie alike.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,7 +26,7 @@ from hlsgen.program.groups import BlockGroups, block_groups, head_groups
 from hlsgen.program.layer_norm import norm_constants
 from hlsgen.program.ops import EngineConfig, Op, Operand, Program, Tensor, Window
 from hlsgen.program.tiling import choose_tile
-from hlsgen.program.views import View, channel_slice, concatenated, padded_lanes, upsampled, whole
+from hlsgen.program.views import View, channel_slice, concatenated, headed, padded_lanes, upsampled, whole
 from hlsgen.quantize.spec import ConvQ, Scheme, TensorQ
 
 
@@ -54,6 +55,7 @@ class _Builder:
         self.tensors: dict[str, Tensor] = {}
         self.ops: list[Op] = []
         self.inputs: list[str] = []
+        self.constants: dict[str, npt.NDArray[np.int8]] = {}
         self.image = (0, 0, 0)
         self.next_beat = 0
         self.cuts = self._cuts()
@@ -86,6 +88,7 @@ class _Builder:
         kind = class_of(node)
         methods: dict[str, Callable[[Any], None]] = {
             "Input": self._input,
+            "HlsgenConstant": self._constant,
             "Conv2D": self._conv2d,
             "MaxPooling2D": self._max_pool,
             "Activation": self._activation,
@@ -113,6 +116,14 @@ class _Builder:
         lanes = padded_lanes(c * fold * fold, frozenset(), self.engine.tm)
         self.tensor(name, lanes, (h // fold, w // fold), quant, fold=fold)
         self.inputs.append(name)
+
+    def _constant(self, node: Any) -> None:
+        """A tensor that is in memory before the first op (rule 6)."""
+        name, integers = node.outputs[0], np.asarray(node.get_attr("integers"), np.int8)
+        channels, h, w = integers.shape
+        lanes = padded_lanes(channels, frozenset(self.cuts.get(name, ())), self.engine.tm)
+        self.tensor(name, lanes, (h, w), node.get_attr("quant")[name])
+        self.constants[name] = integers
 
     def _fold_of(self, name: str, shape: tuple[int, int, int]) -> int:
         """2 where folding 2 x 2 pixels into channels takes fewer passes of the MAC array (rule 3), else 1."""
@@ -234,7 +245,7 @@ class _Builder:
         self.emit(op, x.lanes, size, quant)
 
     def _scores(self, node: Any) -> None:
-        q, k = (self.by_head(name, int(node.get_attr("heads"))) for name in node.inputs)
+        q, k = self.queries_and_keys(node.inputs[0], node.inputs[1], int(node.get_attr("heads")))
         constants = scores_scaling(self.scheme, q.quant, k.quant, node.get_attr("quant")[node.outputs[0]])
         rows_of, columns_of = node.get_attr("window")
         heads, keys, tm = int(node.get_attr("heads")), rows_of * columns_of or k.height * k.width, self.engine.tm
@@ -253,6 +264,14 @@ class _Builder:
         v = self.by_head(node.inputs[1], int(node.get_attr("heads")))
         constants = attend_scaling(self.scheme, v.quant, node.get_attr("quant")[node.outputs[0]])
         self.product(node, "attend", s, v, constants, v.lanes, exponents=exponents(s.quant))
+
+    def queries_and_keys(self, queries: str, keys: str, heads: int) -> tuple[View, View]:
+        """Two views whose lanes are the same and by head; the keys are one source."""
+        q, k = self.views[queries], self.views[keys]
+        plain = not any(source.upsample for source in (*q.sources, *k.sources))
+        if plain and len(q.sources) > 1 and q.lanes == k.lanes and headed(q, heads, self.engine.tm):
+            return q, self.addressable(keys)
+        return self.by_head(queries, heads), self.by_head(keys, heads)
 
     def by_head(self, name: str, heads: int) -> View:
         """The view as one source whose blocks begin with every head, copied where it is not."""
@@ -430,7 +449,7 @@ class _Builder:
                 view.sources != whole(tensor, self.engine.tm).sources
                 or view.lanes != tensor.lanes
                 or self.cropped(view)
-                or tensor.name in self.inputs
+                or tensor.name in (*self.inputs, *self.constants)
             ):
                 self.windowed(
                     self.fresh(name), view, Window(), (view.height, view.width), "elementwise", reference=name
@@ -447,6 +466,7 @@ class _Builder:
             tuple(outputs),
             self.image,
             self.next_beat,
+            self.constants,
         )
 
 

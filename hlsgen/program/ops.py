@@ -5,6 +5,7 @@ say which logical channel each physical lane holds (-1: none), so that splits fa
 concatenation is a list of addresses.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -206,7 +207,10 @@ class Op:
 
 @dataclass(frozen=True)
 class Program:
-    """A network on an engine: ops in order of execution, tensors by name, network inputs and outputs by tensor name."""
+    """A network on an engine: ops in order of execution, tensors by name, network inputs and outputs by tensor name.
+
+    constants: the tensors that nothing computes, int8 [C, H, W] by name; they are in memory before the first op runs.
+    """
 
     name: str
     scheme: Scheme
@@ -217,6 +221,7 @@ class Program:
     outputs: tuple[str, ...]
     image: tuple[int, int, int]  # C, H, W before folding
     fmap_beats: int = field(default=0)
+    constants: Mapping[str, npt.NDArray[np.int8]] = field(default_factory=dict)
 
     def macs(self) -> int:
         """Multiply-accumulates of one inference, as the network defines them (folding adds none)."""

@@ -39,6 +39,11 @@ def save(program: Program, folder: Path) -> None:
                 arrays[f"{i}.{name}"] = getattr(op, name)
         ops.append(row)
     text = {f.name: getattr(program, f.name) for f in fields(program)}
+    if program.constants:
+        text["constants"] = list(program.constants)
+        arrays |= {f"constant.{name}": value for name, value in program.constants.items()}
+    else:
+        del text["constants"]
     text |= {"engine": asdict(program.engine), "tensors": [asdict(t) for t in program.tensors.values()], "ops": ops}
     (folder / "program.json").write_text(json.dumps(text, indent=1) + "\n", encoding="utf-8")
     with zipfile.ZipFile(folder / "program.npz", "w", zipfile.ZIP_DEFLATED) as archive:
@@ -56,6 +61,7 @@ def read(folder: Path) -> Program:
         ops = tuple(_op(row, arrays, i) for i, row in enumerate(text.pop("ops")))
         tensors = [_quantized(Tensor, t) for t in text.pop("tensors")]
         text |= {name: tuple(text[name]) for name in ("inputs", "outputs", "image")}
+        text["constants"] = {name: arrays[f"constant.{name}"] for name in text.get("constants", [])}
         return Program(
             **text | {"engine": EngineConfig(**text["engine"]), "tensors": {t.name: t for t in tensors}, "ops": ops}
         )

@@ -77,6 +77,20 @@ def channel_slice(view: View, start: int, stop: int, tm: int) -> View | None:
     return View(tuple(sources), tuple(lanes), stop - start, view.height, view.width, view.quant)
 
 
+def headed(view: View, heads: int, tm: int) -> bool:
+    """Whether the view's blocks are as many a head, hold one head each, and lie alike in all of them."""
+    blocks, per_head = len(view.lanes) // tm, view.channels // heads
+    if blocks % heads or view.channels % heads:
+        return False
+    step = blocks // heads * tm
+    first = view.lanes[:step]
+    alike = all(
+        view.lanes[h * step : (h + 1) * step] == tuple(c + h * per_head if c >= 0 else -1 for c in first)
+        for h in range(heads)
+    )
+    return alike and all(c < per_head for c in first)
+
+
 def padded_lanes(channels: int, cuts: frozenset[int], tm: int) -> tuple[int, ...]:
     """Channels 0 .. channels - 1 in blocks of tm, a new block beginning at every cut."""
     lanes: list[int] = []

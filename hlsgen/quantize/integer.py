@@ -24,7 +24,7 @@ from hlsgen.models.attention import (
     tokens,
     windows,
 )
-from hlsgen.models.network import activation_kind
+from hlsgen.models.network import activation_kind, constant_of
 from hlsgen.models.norm import ChannelNorm
 from hlsgen.program.arithmetic import activation_table, addition, conv_requant
 from hlsgen.program.attention import Scaling, attend_scaling, exponents, scores_scaling
@@ -87,7 +87,7 @@ class Table:
 
     def __call__(self, x: Tensor) -> Tensor:
         index = (x - self.low).to(torch.int32)
-        return self.table.index_select(0, index.view(-1)).view(x.shape)
+        return self.table.index_select(0, index.reshape(-1)).reshape(x.shape)
 
 
 class Add:
@@ -175,7 +175,8 @@ class IntegerMachine:
 
     def __init__(self, network: fx.GraphModule, spec: QuantSpec) -> None:
         self.network = network
-        self.operations = {n.name: operation(network, n, spec) for n in network.graph.nodes if n.op.startswith("call")}
+        computed = ("call_module", "call_function", "get_attr")
+        self.operations = {n.name: operation(network, n, spec) for n in network.graph.nodes if n.op in computed}
         self.input = spec.tensors[placeholder(network).name]
 
     def quantize(self, image: Tensor) -> Tensor:
@@ -219,6 +220,9 @@ def operation(network: fx.GraphModule, node: fx.Node, spec: QuantSpec) -> Operat
     module = module_of(network, node)
     inputs = [spec.tensors[source.name] for source in node.all_input_nodes]
     out = spec.tensors[node.name]
+    if node.op == "get_attr":
+        held = quantize_image(constant_of(network, node), out)
+        return lambda: held
     if isinstance(module, nn.Conv2d):
         return Convolution(node.name, module, spec, inputs[0], out)
     if isinstance(module, ChannelNorm):

@@ -24,7 +24,7 @@ from hlsgen.quantize.relevance import Relevance, irrelevant, outputs_alike
 from hlsgen.quantize.scales import activation_scale, pre_activation_scale
 from hlsgen.quantize.spec import DEFAULT_PRE_BITS, SCHEMES, QuantSpec, Scheme, TensorQ
 from hlsgen.quantize.store import read_spec, write_spec
-from hlsgen.quantize.structure import activations_fed, module_of, outputs, shared_scales, symmetric
+from hlsgen.quantize.structure import activations_fed, finest_of_constants, module_of, outputs, shared_scales, symmetric
 from hlsgen.quantize.weights import largest_weight_scale
 
 PRE_BITS = range(8, 17)
@@ -208,6 +208,11 @@ def _batch(image: Image) -> Tensor:
 def _check_attention(network: fx.GraphModule, scheme: Scheme) -> None:
     found = [node for node in network.graph.nodes if node.target in ATTENTION]
     norms = [node for node in network.graph.nodes if isinstance(module_of(network, node), ChannelNorm)]
+    constants = [node for node in network.graph.nodes if node.op == "get_attr"]
+    if constants and scheme == "native":
+        raise HlsgenError(
+            f"scheme native cannot run the constant map {constants[0].name}; use --scheme fixed or --scheme affine"
+        )
     if norms and scheme == "native":
         raise HlsgenError(
             f"scheme native cannot run the LayerNorm at {norms[0].name}; use --scheme fixed or --scheme affine"
@@ -258,7 +263,12 @@ def choose_scales(
         if name not in fused:
             groups.setdefault(share[name], Histogram()).merge(histogram)
     even = symmetric(network)
-    chosen = {name: activation_scale(groups[name], scheme, recipe, name in even) for name in groups if name not in fed}
+    held = finest_of_constants(network, share)
+    chosen = {
+        name: activation_scale(groups[name], scheme, recipe, name in even, held.get(name, 0.0))
+        for name in groups
+        if name not in fed
+    }
     convolutions = [n for n in network.graph.nodes if isinstance(module_of(network, n), nn.Conv2d)]
 
     def sums(node: fx.Node) -> float:
@@ -271,7 +281,7 @@ def choose_scales(
         if scheme == "fixed" and node.name not in fed and chosen[root].scale < sums(node):
             chosen[root] = TensorQ(sums(node), 0)  # requantization only shifts right
     for node in network.graph.nodes:
-        if node.target is attention_scores:
+        if node.target is attention_scores and list(share.values()).count(share[node.name]) == 1:
             a, b = (chosen[share[x.name]].scale for x in node.args[:2])
             chosen[node.name] = activation_scale(groups[node.name], scheme, recipe, finest=a * b)
         elif node.name in fed:

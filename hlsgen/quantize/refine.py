@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from hlsgen.models.network import constant_of
 from hlsgen.quantize.integer import operation, quantize_image
 from hlsgen.quantize.recipe import Recipe
 from hlsgen.quantize.spec import ConvQ, QuantSpec, Scheme, TensorQ
@@ -53,6 +54,11 @@ def refitted(
         if node.op == "placeholder":
             wanted[node] = torch.from_numpy(np.stack(images))
             got[node] = quantize_image(wanted[node], spec.tensors[node.name])
+            continue
+        if node.op == "get_attr":
+            of_all = (len(images), -1, -1, -1)
+            wanted[node] = constant_of(network, node).expand(of_all)
+            got[node] = operation(network, node, spec)().expand(of_all)
             continue
         module = module_of(network, node)
         arguments = [fx.map_arg(node.args, values.__getitem__) for values in (wanted, got)]

@@ -1,12 +1,13 @@
 """What of a network decides its quantization: which convolutions feed a table, which tensors must share a scale."""
 
+import math
 import operator
 
 import torch
 from torch import fx, nn
 
 from hlsgen.models.attention import attention_scores, cropped, grown
-from hlsgen.models.network import ATTENTION, activation_kind
+from hlsgen.models.network import ATTENTION, activation_kind, constant_of
 
 
 def module_of(network: fx.GraphModule, node: fx.Node) -> nn.Module | None:
@@ -61,6 +62,17 @@ def shared_scales(network: fx.GraphModule) -> dict[str, str]:
     return {name: root(name) for name in parent}
 
 
+def finest_of_constants(network: fx.GraphModule, share: dict[str, str]) -> dict[str, float]:
+    """By node that gives others its scale (`shared_scales`): the finest power of two that clips no constant among them."""
+    found: dict[str, float] = {}
+    for node in network.graph.nodes:
+        if node.op == "get_attr":
+            largest = float(constant_of(network, node).abs().max())
+            scale = 2.0 ** math.ceil(math.log2(largest / 127.5)) if largest else 0.0
+            found[share[node.name]] = max(scale, found.get(share[node.name], 0.0))
+    return found
+
+
 def symmetric(network: fx.GraphModule) -> set[str]:
     """The nodes whose zero point must be 0, and all that share it: queries and keys."""
     share = shared_scales(network)
@@ -74,7 +86,7 @@ def sources(network: fx.GraphModule) -> set[str]:
     return {
         node.name
         for node in network.graph.nodes
-        if node.op == "placeholder"
+        if node.op in ("placeholder", "get_attr")
         or node.target in (torch.add, *ATTENTION)
         or (node.op == "call_module" and not isinstance(module_of(network, node), moving))
     }

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from hlsgen.report.detections import draw_all, find_all
+from hlsgen.report.detections import draw_all, find_all, to_bgr
 from hlsgen.report.facts import CsimFacts, Difference, QuantizationFacts, ReportFacts, Verdict
 from hlsgen.report.layers import layer_facts
 from hlsgen.report.sqnr import sqnr_by_tensor
@@ -49,6 +49,7 @@ def collect(b: "Build") -> tuple[ReportFacts, list[Picture]]:
     sqnr = sqnr_by_tensor(b.loaded.network, b.tensors, spec.tensors, b.picture)
     mismatches = {} if b.simulated is None else _by_reference(b.program, b.simulated)
     found = find_all(b)
+    pictures = segmented(b) if b.loaded.task == "segment" else draw_all(b.picture, found)
     facts = facts.model_copy(
         update={
             "quantization": _quantization(b, sqnr),
@@ -56,7 +57,21 @@ def collect(b: "Build") -> tuple[ReportFacts, list[Picture]]:
             "detections": {source: boxes.facts for source, boxes in found.items()} or None,
         }
     )
-    return facts, draw_all(b.picture, found)
+    return facts, pictures
+
+
+def segmented(b: "Build") -> list[Picture]:
+    """The masks of one prompt: the first shape's box in the demo's own picture, else the middle of the picture."""
+    from hlsgen.models.sam.evaluate import generated
+    from hlsgen.models.sam.prompts import Prompt
+    from hlsgen.report.segmented import draw_masks, segment_all
+
+    side = b.size[0]
+    prompt = Prompt(points=((side / 2, side / 2),))
+    if b.options.image is None and b.options.calib is None:
+        ((_, asked),) = generated(1, side)
+        prompt = asked[0].box
+    return [draw_masks(to_bgr(b.picture), prompt, segment_all(b, prompt, (side, side)))]
 
 
 def csim_facts(program: "Program", result: "CsimResult") -> dict[str, Any]:

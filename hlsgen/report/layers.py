@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 from hlsgen.frontend.onnx_write import attention_macs
-from hlsgen.models.attention import attend, attention_scores
+from hlsgen.models.attention import attend, attention_scores, cropped, grown
 from hlsgen.models.network import ATTENTION, activation_kind
 from hlsgen.quantize.spec import TensorQ
 from hlsgen.report.facts import LayerFacts
@@ -53,9 +53,11 @@ def describe(network: fx.GraphModule, node: fx.Node) -> str:
     """What makes the node's tensor, in a few words that begin with "convolution" or "activation" for those."""
     if node.op == "placeholder":
         return "image"
+    if node.op == "get_attr":
+        return "constant"
     if node.op != "call_module":
         names = {torch.add: "addition", torch.cat: "concatenation", operator.getitem: "split"}
-        names |= {attention_scores: "attention scores", attend: "attention"}
+        names |= {attention_scores: "attention scores", attend: "attention", grown: "zeros around", cropped: "cut"}
         return names.get(node.target, str(node.target)) if callable(node.target) else str(node.target)
     module = network.get_submodule(str(node.target))
     activation = activation_kind(module)

@@ -104,6 +104,7 @@ def environment() -> Environment:
 def _page(facts: ReportFacts, pictures: Sequence[Picture]) -> str:
     shown = [
         {
+            "name": p.name,
             "uri": f"data:image/jpeg;base64,{base64.b64encode(p.jpeg).decode('ascii')}",
             "title": p.title,
             "text": p.text,

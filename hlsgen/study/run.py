@@ -83,6 +83,7 @@ def study(options: StudyOptions, progress: Progress) -> tuple[Facts, list[tuple[
     """
     from hlsgen.evaluate import Labelled
     from hlsgen.models import load
+    from hlsgen.models.sam.engine import no_sam
     from hlsgen.quantize.structure import outputs
     from hlsgen.report.versions import versions
 
@@ -90,6 +91,7 @@ def study(options: StudyOptions, progress: Progress) -> tuple[Facts, list[tuple[
     strategies, target = options.chosen(), targets.find(options.part)
     progress.stage("load", "reading the network and the labels")
     loaded = load(options.model, options.weights, options.imgsz)
+    no_sam(loaded.name, loaded.task, "hlsgen strategies")
     if loaded.task != "detect":
         raise HlsgenError(
             f"{options.model}: strategies are compared on a detector; this network's outputs are unknown maps"

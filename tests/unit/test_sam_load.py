@@ -13,7 +13,7 @@ from hlsgen.models.download import Published
 from hlsgen.models.sam import load as loading
 from hlsgen.models.sam.checkpoint import read
 from hlsgen.models.sam.config import TINY, VARIANTS
-from hlsgen.models.sam.engine import refuse
+from hlsgen.models.sam.engine import buildable
 from hlsgen.models.sam.load import load, random
 from tests.unit.test_models_download import Server, cached, server
 
@@ -138,9 +138,10 @@ def test_published_names_carry_their_md5_and_checksums_are_whole() -> None:
 def test_building_says_what_the_engine_lacks_and_downloads_nothing(
     server: Server, state: State, written: Callable[[object], Path]
 ) -> None:
-    refused("sam_vit_b cannot be built yet: the engine has no relative positions", lambda: refuse("sam", None, "fixed"))
-    refused("activation ranges found while it runs", lambda: refuse("sam_vit_h", None, "dynamic"))
+    refused("keeps all scores of a global block in memory, of 1024 tokens", lambda: buildable("sam", None, "fixed"))
+    refused("finds no activation ranges while it runs", lambda: buildable("sam_vit_h", None, "dynamic"))
     assert server.asked == []
     path = str(written(state))
-    refused("sam_tiny cannot be built yet", lambda: refuse(path, None, "fixed"))
-    refused("expected sam_vit_l, it holds sam_tiny", lambda: refuse("sam_vit_l", path, "fixed"))
+    assert buildable(path, None, "fixed").config == TINY
+    refused("sam_tiny cannot be built yet in scheme dynamic", lambda: buildable(path, None, "dynamic"))
+    refused("expected sam_vit_l, it holds sam_tiny", lambda: buildable("sam_vit_l", path, "fixed"))

@@ -16,7 +16,7 @@ import numpy as np
 from hls4ml.model.optimizer import ModelOptimizerPass
 
 from hlsgen.backend.layer_list import window_size
-from hlsgen.backend.layers import quant_of, scheme_of
+from hlsgen.backend.layers import WITHOUT_INPUTS, quant_of, scheme_of
 from hlsgen.backend.rewrite import producer, uses
 from hlsgen.errors import HlsgenError
 from hlsgen.program.arithmetic import fraction_bits
@@ -34,7 +34,7 @@ class CheckShapes(ModelOptimizerPass):  # type: ignore[misc]
         quants: dict[str, TensorQ] = {}
         for node in model.get_layers():
             kind = node.get_attr("class_name")
-            inputs = [] if kind == "Input" else list(node.inputs)
+            inputs = [] if kind in WITHOUT_INPUTS else list(node.inputs)
             for tensor in inputs:
                 if tensor not in shapes:
                     raise HlsgenError(f"layer {node.name} reads {tensor} before it is computed")
@@ -102,6 +102,8 @@ def output_shapes(node: Any, inputs: list[tuple[int, ...]]) -> list[tuple[int, .
     get, kind = node.get_attr, node.get_attr("class_name")
     if kind == "Input":
         return [tuple(get("input_shape"))]
+    if kind == "HlsgenConstant":
+        return [tuple(get("integers").shape)]
     c, h, w = inputs[0]
     if kind in ("Conv2D", "MaxPooling2D", "UpSampling2D"):
         channels = get("n_filt") if kind == "MaxPooling2D" else get("n_chan")

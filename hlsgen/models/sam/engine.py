@@ -1,39 +1,54 @@
-"""What the engine cannot do yet of what a SAM needs: one sentence, before anything is downloaded or built."""
+"""Which SAMs the engine takes: one sentence where it does not, before anything is downloaded or built."""
 
 from __future__ import annotations
 
-from typing import NoReturn
-
-from torch import nn
-
 from hlsgen.errors import HlsgenError
-from hlsgen.models.sam import vocabulary as v
-from hlsgen.models.sam.checkpoint import SUFFIX
+from hlsgen.models.sam.checkpoint import Checkpoint
+from hlsgen.models.sam.config import VARIANTS
 from hlsgen.models.sam.load import ALIASES, RANDOM, load
 
-MISSING: dict[object, str] = {
-    v.relative: "relative positions",
-    "get_attr": "learned constants",
-    nn.ConvTranspose2d: "transposed convolutions",
-    v.narrow: "slices of tokens",
-}
-"""Parts of the vocabulary (functions, modules, kinds of node) that have no machine op, by what a user would call them."""
-DYNAMIC = "activation ranges found while it runs"
+MOST_TOKENS = 1024
+"""Tokens of a block that attends to all: the engine keeps its scores, heads x tokens x tokens bytes, in memory."""
+DYNAMIC = "finds no activation ranges while it runs"
+ON_THE_HOST = (
+    "only the image encoder is on the accelerator: prompt encoder and mask decoder run on the host for now, in float32"
+)
+"""What the user of a build is told."""
 
 
-def refuse(model: str, weights: str | None, scheme: str) -> NoReturn:
-    """Say why ``model`` cannot be built; a checkpoint that is at hand is looked at first, nothing is downloaded.
+def buildable(model: str, weights: str | None, scheme: str) -> Checkpoint:
+    """The checkpoint of a SAM that can be built; one that is at hand is looked at first, nothing is downloaded in vain.
 
     Raises:
-        HlsgenError: always: what is wrong with the checkpoint, else what the engine lacks.
+        HlsgenError: what is wrong with the checkpoint, or what the engine lacks for it.
     """
-    name = ALIASES.get(model.lower(), model.lower())
-    held_here = weights is not None and weights.partition(":")[0] != RANDOM
-    if held_here or model.lower().endswith(SUFFIX):
-        name = load(model, weights).config.name
-    lacking = [*MISSING.values(), *([DYNAMIC] if scheme == "dynamic" else [])]
-    listed = f"{', '.join(lacking[:-1])} and {lacking[-1]}"
-    raise HlsgenError(
-        f"{name} cannot be built yet: the engine has no {listed}; its INT8 references run, see hlsgen segment {model} "
-        "--image FILE --point X,Y"
-    )
+    config, held = VARIANTS.get(ALIASES.get(model.lower(), model.lower())), None
+    at_hand = weights is not None and weights.partition(":")[0] != RANDOM
+    if config is None or at_hand:
+        held = load(model, weights)
+        config = held.config
+    assert config is not None
+    lacking = None
+    if scheme == "dynamic":
+        lacking = DYNAMIC
+    elif config.grid**2 > MOST_TOKENS:
+        lacking = f"keeps all scores of a global block in memory, of {MOST_TOKENS} tokens at most, not {config.grid**2}"
+    if lacking is not None:
+        raise HlsgenError(
+            f"{config.name} cannot be built yet in scheme {scheme}: the engine {lacking}; sam_tiny can be built (--scheme fixed), "
+            f"and the INT8 references run, see hlsgen segment {model} --image FILE --point X,Y"
+        )
+    return held or load(model, weights)
+
+
+def no_sam(name: str, task: str, command: str) -> None:
+    """Refuse a SAM where a command takes networks as a whole: its encoder is quantized while it is built.
+
+    Raises:
+        HlsgenError: the task is a SAM's.
+    """
+    if task == "segment":
+        raise HlsgenError(
+            f"{command} takes detectors and ONNX files, {name} is a SAM; hlsgen build {name} quantizes its image encoder, "
+            "hlsgen segment compares its schemes"
+        )

@@ -39,6 +39,8 @@ class Accelerator:
         loaded = [self._load(core) for core in (numbers[:1] if device.one_memory else numbers)]
         self._weights = loaded * len(numbers) if device.one_memory else loaded
         self._maps = [self._allocate(self.network.feature_map_bytes, core, "feature_maps") for core in numbers]
+        for maps in self._maps:
+            self._place_constants(maps)
         self._free: queue.Queue = queue.Queue()
         for index in numbers:
             self._free.put(index)
@@ -60,6 +62,12 @@ class Accelerator:
         buffer.array[:size] = np.frombuffer(self.package.parameters, np.int8)
         buffer.flush(0, size)
         return buffer
+
+    def _place_constants(self, maps: Buffer) -> None:
+        """The maps that nothing computes, from the end of the weights to their places: once, no op writes there."""
+        for begin, source, size in self.network.constants:
+            maps.array[begin : begin + size] = np.frombuffer(self.package.parameters, np.int8)[source : source + size]
+            maps.flush(begin, begin + size)
 
     def _allocate(self, size: int, core: int, argument: str) -> Buffer:
         buffer = self.device.allocate(size, core, argument)

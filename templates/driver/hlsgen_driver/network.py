@@ -93,6 +93,10 @@ class Network:
         self.size: tuple[int, int] = (found["image"]["size"][1], found["image"]["size"][2])
         levels = found["image"]["levels"]
         self.levels: np.ndarray | None = np.array(levels, np.int8) if levels else None
+        # (first byte among the feature maps, first byte among the parameters, bytes) of maps that nothing computes
+        self.constants: list[tuple[int, int, int]] = [
+            (row["feature_map"], row["parameter"], row["bytes"]) for row in found.get("constants", [])
+        ]
         self.tensors: list[Tensor] = [Tensor(row, found["tm"]) for row in found["tensors"]]
         named = {tensor.name: tensor for tensor in self.tensors}
         self.outputs: list[Tensor] = [named[name] for name in found["outputs"]]

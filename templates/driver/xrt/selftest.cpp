@@ -69,6 +69,12 @@ int run(const std::string &package, unsigned index) {
         xrt::bo maps = card.allocate(core, hlsgen::FEATURE_MAPS, MAP_BYTES);
         char *host = maps.map<char *>();
         std::memcpy(host + size_t(IMAGE.address) * BEAT, image.data(), image_bytes);
+#ifdef CONSTANTS
+        for (int i = 0; i < CONSTANTS; i++) {
+            const constant_t &c = CONSTANT_MAPS[i];
+            std::memcpy(host + size_t(c.map) * BEAT, &weights[size_t(c.parameter) * BEAT], size_t(c.beats) * BEAT);
+        }
+#endif
         maps.sync(XCL_BO_SYNC_BO_TO_DEVICE);
         for (int op = 0; op < OP_COUNT; op++) {
             const tensor_t &t = TENSORS[op];

@@ -1,0 +1,67 @@
+"""The tiny SAM's image encoder: built, compared on a picture, and run by the driver on the simulated device."""
+
+import json
+import subprocess
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hlsgen.build import opened
+from hlsgen.cli import main
+from tests.driver.conftest import driver  # noqa: F401
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sam") / "built"
+    command = ["build", "sam", "--weights", "demo", "--part", "xczu9eg", "--images", "6", "--out", str(folder)]
+    assert main(command) == 0
+    return folder
+
+
+def test_it_is_exact_and_says_what_runs_on_the_host(project: Path) -> None:
+    report = json.loads((project / "report.json").read_text())
+    assert report["verdict"] == "exact" and report["csim"]["elements"] > 2_000_000
+    assert "mask decoder run on the host for now" in report["notice"]
+    assert (project / report["files"]["picture_masks"]).stat().st_size > 5000
+    assert report["quantization"]["sqnr_db_outputs"]["embedding"] > 25
+
+
+def test_masks_of_float_int8_and_simulation(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    picture = str(project / "pictures" / "input.png")
+    arguments = ["compare", str(project), "--image", picture, "--out", str(tmp_path)]
+    assert main([*arguments, "--point", "60,60", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["csim"]["mismatches"] == 0
+    assert facts["masks"]["int8"] == facts["masks"]["csim"]
+    assert facts["masks"]["csim"]["iou"] > 0.95 and facts["masks"]["fp32"]["area"] > 100
+    assert Path(facts["files"]["masks"]).is_file()
+    assert main(arguments) == 2
+    assert "a prompt needs a box or a point in the object" in capsys.readouterr().err
+    assert main([*arguments, "--point", "500,1"]) == 2
+    assert "lies outside the picture" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("driver")
+def test_the_driver_places_the_constants(project: Path, tmp_path: Path) -> None:
+    from hlsgen_driver import Accelerator, Package, open_device
+
+    done = subprocess.run(["make", "package"], cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (archive,) = (project / "package").glob("*.tar.gz")
+    with tarfile.open(archive) as held:
+        held.extractall(tmp_path, filter="data")
+    package = Package(next(path for path in tmp_path.iterdir() if path.is_dir()))
+    b = opened(project, "render")
+    assert len(package.network.constants) == len(b.program.constants) == 17
+    with Accelerator(package, open_device(package, "sim")) as accelerator:
+        assert accelerator.self_test()["integers"] == b.facts["lower"]["golden_integers"]
+        (found,) = accelerator.infer(b.tensors["image"]).values()
+    np.testing.assert_array_equal(found, b.tensors["embedding"])
+
+
+def test_boxes_cannot_be_measured(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(project), "--data", str(tmp_path)]) == 2
+    assert "hlsgen evaluate takes detectors and ONNX files, sam_tiny is a SAM" in capsys.readouterr().err
