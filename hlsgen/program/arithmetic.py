@@ -168,10 +168,9 @@ def activation_table(kind: str, parameter: float, pre: TensorQ, out: TensorQ, sc
 def _function(kind: str, parameter: float, x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     import math
 
-    if kind == "silu":
-        return np.asarray(x / (1 + np.exp(-x)))
-    if kind == "sigmoid":
-        return 1 / (1 + np.exp(-x))
+    if kind in ("silu", "sigmoid"):
+        with np.errstate(over="ignore"):  # exp(-x) is infinite far below zero: a sigmoid of zero
+            return np.asarray((x if kind == "silu" else 1) / (1 + np.exp(-x)))
     if kind == "relu":
         return np.maximum(x, 0)
     if kind == "leaky_relu":

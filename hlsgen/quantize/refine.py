@@ -67,8 +67,8 @@ def refitted(
         if isinstance(module, nn.Conv2d):
             x = spec.tensors[node.all_input_nodes[0].name]
             inputs = (arguments[1][0] - x.zero_point) * x.scale
-            fitted, seen = _fitted(module, inputs, wanted[node], generator, recipe.refit)
-            convs[node.name] = quantize_weights(node.name, fitted, x, tensors[node.name], seen, scheme, recipe)
+            moved, seen = fitted(module, inputs, wanted[node], generator, recipe.refit)
+            convs[node.name] = quantize_weights(node.name, moved, x, tensors[node.name], seen, scheme, recipe)
             if step is not None:
                 step()
         got[node] = operation(network, node, spec)(*arguments[1], **node.kwargs)
@@ -78,7 +78,7 @@ def refitted(
     return spec
 
 
-def _fitted(conv: nn.Conv2d, x: Tensor, y: Tensor, generator: torch.Generator, refit: bool) -> tuple[nn.Conv2d, Inputs]:
+def fitted(conv: nn.Conv2d, x: Tensor, y: Tensor, generator: torch.Generator, refit: bool) -> tuple[nn.Conv2d, Inputs]:
     """The convolution refitted to take x [N, C, H, W] to y [N, O, H', W'], or as it is, and what its weights meet."""
     positions = torch.randperm(y.shape[0] * y.shape[2] * y.shape[3], generator=generator)[:FIELDS]
     fields = receptive_fields(conv, x, y.shape[-2:], positions)  # [samples, G, D]
@@ -97,10 +97,10 @@ def _fitted(conv: nn.Conv2d, x: Tensor, y: Tensor, generator: torch.Generator, r
     ridge = covariance + torch.eye(fields.shape[-1]) * (RIDGE * power)[:, None, None]
     weight = weight + torch.linalg.solve(ridge, centred.transpose(1, 2) @ left / n).transpose(1, 2)
     bias = mean_out - (weight @ mean[..., None])[..., 0]
-    fitted = copy.deepcopy(conv)
-    fitted.weight = nn.Parameter(weight.reshape(conv.weight.shape), requires_grad=False)
-    fitted.bias = nn.Parameter(bias.reshape(-1), requires_grad=False)
-    return fitted, Inputs(covariance, mean)
+    moved = copy.deepcopy(conv)
+    moved.weight = nn.Parameter(weight.reshape(conv.weight.shape), requires_grad=False)
+    moved.bias = nn.Parameter(bias.reshape(-1), requires_grad=False)
+    return moved, Inputs(covariance, mean)
 
 
 def receptive_fields(conv: nn.Conv2d, x: Tensor, size: Sequence[int], positions: Tensor) -> Tensor:

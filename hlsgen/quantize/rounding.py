@@ -6,6 +6,8 @@ bias), the output's mean squared error is e^T M e. Rounding to nearest ignores M
 Shapes: weights [G, O, D], scales [G, O], moments [G, D, D]; integers come back as float64 [G, O, D].
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -23,17 +25,20 @@ def nearest(weights: Tensor, scales: Tensor, low: int, high: int) -> Tensor:
 
 
 def compensated(weights: Tensor, scales: Tensor, moments: Tensor, low: int, high: int) -> Tensor:
-    """Column by column, the error of each spread over those still to come.
+    """Integers, column by column, the error of each spread over those still to come (`compensated_on`)."""
+    return compensated_on(lambda x: torch.clamp(torch.round(x), low, high), weights, scales, moments)
+
+
+def compensated_on(grid: Callable[[Tensor], Tensor], weights: Tensor, scales: Tensor, moments: Tensor) -> Tensor:
+    """As `compensated`, to whatever numbers `grid` rounds to: weights / scale on that grid, float64 [G, O, D].
 
     Frantar et al., "GPTQ", ICLR 2023 (algorithm 1, with columns in the order of falling variance): after column i, the
     rest moves by -(w_i - q_i) / U_ii * U_i, U the upper Cholesky factor of the inverse of M.
     """
-    return torch.stack(
-        [_compensated(w, s, m, low, high) for w, s, m in zip(weights, scales, moments, strict=True)]
-    ).double()
+    return torch.stack([_compensated(grid, w, s, m) for w, s, m in zip(weights, scales, moments, strict=True)]).double()
 
 
-def _compensated(weights: Tensor, scales: Tensor, moments: Tensor, low: int, high: int) -> Tensor:
+def _compensated(grid: Callable[[Tensor], Tensor], weights: Tensor, scales: Tensor, moments: Tensor) -> Tensor:
     order = torch.argsort(moments.diagonal(), descending=True)
     left = weights[:, order].float().clone()  # [O, D]: what is still wanted of each column
     damped = moments[order][:, order].double()
@@ -41,18 +46,18 @@ def _compensated(weights: Tensor, scales: Tensor, moments: Tensor, low: int, hig
     damped = damped + torch.eye(len(order)) * DAMPING * mean
     upper = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True).float()
     scale = scales.float()
-    integers = torch.zeros_like(left)
+    rounded = torch.zeros_like(left)
     for begin in range(0, left.shape[1], BLOCK):
         end = min(begin + BLOCK, left.shape[1])
         errors = torch.zeros(len(left), end - begin)
         for i in range(begin, end):
-            q = torch.clamp(torch.round(left[:, i] / scale), low, high)
-            integers[:, i] = q
+            q = grid(left[:, i] / scale)
+            rounded[:, i] = q
             error = (left[:, i] - q * scale) / upper[i, i]
             left[:, i + 1 : end] -= error[:, None] * upper[i, i + 1 : end]
             errors[:, i - begin] = error
         left[:, end:] -= errors @ upper[begin:end, end:]
-    return integers[:, torch.argsort(order)]
+    return rounded[:, torch.argsort(order)]
 
 
 def adaround(weights: Tensor, scales: Tensor, moments: Tensor, low: int, high: int) -> Tensor:

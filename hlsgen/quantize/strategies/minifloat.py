@@ -49,16 +49,20 @@ class MinifloatStrategy(Strategy):
 
     @classmethod
     def tools(cls) -> set[str]:
-        return {"ranges"}
+        return {"ranges", "rounding", "refit", "correct_bias"}
 
     def quantize(self, task: Task) -> "Quantized":
         from hlsgen.quantize.calibrate import Histogram, calibrate
         from hlsgen.quantize.executables import Rounded, Simulated
+        from hlsgen.quantize.float_weights import fitted_floats
         from hlsgen.quantize.minifloat import Minifloat
-        from hlsgen.quantize.quantized import Quantized, convolutions, parameter_bytes
+        from hlsgen.quantize.quantized import Quantized, parameter_bytes
+        from hlsgen.quantize.refine import IMAGES, LARGEST_BATCH
         from hlsgen.quantize.relevance import irrelevant
         from hlsgen.quantize.structure import activations_fed, outputs, shared_scales
 
+        if self.recipe.rounding == "adaround":
+            raise HlsgenError("the rounding of minifloat is nearest or compensated: AdaRound is for integers")
         if self.recipe.ranges not in ("mse", "minmax"):
             raise HlsgenError(
                 f"the ranges of minifloat are mse or minmax, got {self.recipe.ranges}: a float need not clip"
@@ -76,11 +80,8 @@ class MinifloatStrategy(Strategy):
             for name in seen.histograms
             if name not in fed and name not in leaving
         }
-        weights = {}
-        for node, conv in convolutions(network):
-            assert conv.bias is not None
-            scale = (conv.weight.abs().amax((1, 2, 3), keepdim=True) / form.largest).clamp(min=1e-30)
-            weights[node.name] = ((form.round(conv.weight / scale) * scale).detach(), conv.bias.detach())
+        used = task.images[: max(LARGEST_BATCH // seen.largest, 1)][:IMAGES]
+        weights = fitted_floats(network, form, rounded, used, self.recipe, task.progress.step)
         size = parameter_bytes(network, form.bits, bias_bytes=4, channel_bytes=4)
         return Quantized(self.label, network, task.shape, Simulated(network, weights, rounded), size)
 
