@@ -1,8 +1,10 @@
 """Floating point of few bits (FP8 and below) with a scale a tensor and, for weights, a channel.
 
-Every tensor in memory is rounded, the network's outputs are not (they leave the last sums as they are, as FP8 inference
-engines have it); biases and sums are float32. A scale takes the largest magnitude seen to the format's largest number, or
-to a half, a quarter ... of it where that costs less (`mse`): a float's precision is the same at any scale, so little depends on it.
+Every tensor in memory is rounded but two kinds: the image, whose 8-bit integers are what a camera gives (in YOLOv8n, rounding
+them to E4M3's four significant bits makes a quarter of the outputs' divergence), and the network's outputs, which leave the
+last sums as they are, as FP8 inference engines have it. Biases and sums are float32. A tensor's scale takes the largest
+magnitude seen to the format's largest number, or to some share or multiple of it where that costs less (`mse`). Weights are
+fitted and rounded by what they are multiplied with (`hlsgen.quantize.float_weights`).
 """
 
 import re
@@ -59,7 +61,7 @@ class MinifloatStrategy(Strategy):
         from hlsgen.quantize.quantized import Quantized, parameter_bytes
         from hlsgen.quantize.refine import IMAGES, LARGEST_BATCH
         from hlsgen.quantize.relevance import irrelevant
-        from hlsgen.quantize.structure import activations_fed, outputs, shared_scales
+        from hlsgen.quantize.structure import activations_fed, outputs, placeholder, shared_scales
 
         if self.recipe.rounding == "adaround":
             raise HlsgenError("the rounding of minifloat is nearest or compensated: AdaRound is for integers")
@@ -74,11 +76,11 @@ class MinifloatStrategy(Strategy):
         groups: dict[str, Histogram] = {}
         for name, histogram in seen.histograms.items():
             groups.setdefault(share[name], Histogram()).merge(histogram)
-        leaving = {node.name for node in outputs(network)}
+        exempt = {node.name for node in (placeholder(network), *outputs(network))}
         rounded = {
             name: Rounded(form, _scale(groups[share[name]], form, self.recipe.ranges))
             for name in seen.histograms
-            if name not in fed and name not in leaving
+            if name not in fed and name not in exempt
         }
         used = task.images[: max(LARGEST_BATCH // seen.largest, 1)][:IMAGES]
         weights = fitted_floats(network, form, rounded, used, self.recipe, task.progress.step)
