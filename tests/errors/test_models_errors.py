@@ -270,7 +270,7 @@ BAD: dict[str, tuple[onnx.ModelProto, str]] = {
     ),
     "adding a constant": (
         model_of(one("Add", "x", "c"), c=np.ones((1, 4, 1, 1), np.float32)),
-        "expects maps, got a constant",
+        "expects two maps of one shape, got",
     ),
     "concat of rows": (model_of(one("Concat", "x", "x", axis=2)), "along axis 2, and only the channels"),
     "slice of rows": (
