@@ -34,7 +34,7 @@ TM, TN, TP, BEATS = (8, 16, 32, 64), (8, 16, 32, 64), (1, 2, 3, 4, 5, 6, 8), (8,
 PATCH_DEPTHS, ACC_DEPTHS = (4096, 2048, 1024, 512), (2048, 1024, 512, 256)
 MAX_CORES = 32
 GAP = 1.01  # the search ends where nothing left can be 1 % faster
-MOST_PRICED = 100  # or when so many engines have been priced
+MOST_PRICED = 60  # or when so many engines have been priced
 
 
 @dataclass(frozen=True)
