@@ -4,6 +4,7 @@ A branch and bound over a small legal set: candidates in the order of the throug
 priced only while it might still beat the best one found.
 """
 
+import bisect
 import heapq
 import math
 from collections.abc import Iterator
@@ -30,11 +31,16 @@ from hlsgen.program.tiling import best_tile
 from hlsgen.targets import Target
 
 Objective = Literal["throughput", "latency"]
+_Size = tuple[int, int, int, int, int]
+_Candidate = tuple[float, int, int, _Size, EngineConfig]
+"""-(inferences a cycle that cannot be exceeded), the stage of the search, cores, the order among equals, the engine."""
 TM, TN, TP, BEATS = (8, 16, 32, 64), (8, 16, 32, 64), (1, 2, 3, 4, 5, 6, 8), (8, 16, 32, 64)
 PATCH_DEPTHS, ACC_DEPTHS = (4096, 2048, 1024, 512), (2048, 1024, 512, 256)
 MAX_CORES = 32
 GAP = 1.01  # the search ends where nothing left can be 1 % faster
-MOST_PRICED = 60  # or when so many engines have been priced
+MOST_PRICED = (
+    30  # or when so many engines have been priced; 60 find nothing faster for yolov8n, yolov8s, yolo11n on any part
+)
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,7 @@ class Scheduler:
         """The best tile of every op, and the sum of the cycles; no tiles where that is certain to exceed `limit`."""
         way, depths = self.way(engine, cores), stream_depths(engine)
         network = self.lowered(engine)
-        ops, shapes, floors = network.program.ops, network.shapes, network.floors(engine).tolist()
+        ops, shapes, floors = network.program.ops, network.shapes, network.floors(engine, way).tolist()
         known: dict[OpShape, tuple[Tile, float]] = {}
         at_least = sum(floors)
         for i in sorted(range(len(ops)), key=lambda i: -floors[i]):
@@ -158,11 +164,12 @@ class Scheduler:
         """The fastest design that fits (to GAP), or None.
 
         Best first: a candidate's bound starts as the array's own cycles, becomes those of the engine with roomy buffers and
-        one core, then is what the buffers that fit make of it; whoever is still ahead then wins.
+        one core, then is what the buffers that fit make of it; whoever is still ahead then wins. The first candidate is
+        priced at once, so that from then on pricing stops where a candidate has fallen behind.
         """
         best: tuple[float, EngineConfig, int] | None = None
         roomy: dict[EngineConfig, float] = {}
-        queue = [(-bound, 0, cores, _size(e), e) for bound, e, cores in self._bounded(overrides, objective)]
+        queue = list(self._bounded(overrides, objective))
         heapq.heapify(queue)
         priced = 0
         while queue and priced < MOST_PRICED:
@@ -171,12 +178,15 @@ class Scheduler:
                 break
             busy = cores if objective == "throughput" else 1
             if stage == 0:
+                if cores > 1 and overrides.cores is None:  # fewer of them come into question now, not before
+                    heapq.heappush(queue, self._candidate(engine, cores - 1, objective))
                 plain = replace(engine, dsp_tn=0, patch_depth=PATCH_DEPTHS[0], acc_depth=ACC_DEPTHS[0])
                 if plain not in roomy:
-                    roomy[plain] = self.tiles(plain, 1)[1]
+                    roomy[plain] = self.tiles(plain, 1, busy / (best[0] * GAP) if best else math.inf)[1]
                     priced += 1
-                heapq.heappush(queue, (max(bound, -busy / roomy[plain]), 1, cores, size, engine))
-                continue
+                if best is not None:
+                    heapq.heappush(queue, (max(bound, -busy / roomy[plain]), 1, cores, size, engine))
+                    continue
             for sized in self._sized(engine, cores):
                 priced += 1
                 try:
@@ -187,18 +197,38 @@ class Scheduler:
                     best = busy / cycles, sized, cores
         return None if best is None else self.design(best[1], best[2])
 
-    def _bounded(self, overrides: Overrides, objective: Objective) -> Iterator[tuple[float, EngineConfig, int]]:
-        """(inferences a cycle that cannot be exceeded, engine, cores) of everything that fits with the least buffers."""
+    def _bounded(self, overrides: Overrides, objective: Objective) -> Iterator[_Candidate]:
+        """Every engine with as many cores as fit with the least buffers; for latency one core: more only share the memory."""
         for engine in legal_engines(overrides, self.target):
-            uram = self.target.resources.uram > 0
-            least = replace(engine, patch_depth=PATCH_DEPTHS[-1], acc_depth=ACC_DEPTHS[-1], uram=uram, table_uram=uram)
             if array_lut(engine, self.target, self.coefficients) > budget(self.target)["lut"]:
                 continue  # before anything is lowered for it
-            floor = float(self.lowered(engine).floors(engine).sum())
-            for cores in range(1, MAX_CORES + 1) if overrides.cores is None else (overrides.cores,):
-                if not self.fits(self.with_dsps(least, cores), cores):
-                    break
-                yield (cores if objective == "throughput" else 1) / floor, self.with_dsps(engine, cores), cores
+            if overrides.cores is None:
+                most = self._most_cores(engine, MAX_CORES if objective == "throughput" else 1)
+            else:
+                most = overrides.cores if self._least_fits(engine, overrides.cores) else 0
+            if most:
+                yield self._candidate(engine, most, objective)
+
+    def _candidate(self, engine: EngineConfig, cores: int, objective: Objective) -> _Candidate:
+        """Inferences a cycle never get fewer with more cores, so that each may wait behind the one with a core more."""
+        floor = float(self.lowered(engine).floors(engine, self.way(engine, cores)).sum())
+        return (
+            -(cores if objective == "throughput" else 1) / floor,
+            0,
+            cores,
+            _size(engine),
+            self.with_dsps(engine, cores),
+        )
+
+    def _least_fits(self, engine: EngineConfig, cores: int) -> bool:
+        """Whether `cores` of the engine fit with the least buffers."""
+        uram = self.target.resources.uram > 0
+        least = replace(engine, patch_depth=PATCH_DEPTHS[-1], acc_depth=ACC_DEPTHS[-1], uram=uram, table_uram=uram)
+        return self.fits(self.with_dsps(least, cores), cores)
+
+    def _most_cores(self, engine: EngineConfig, limit: int) -> int:
+        """How many cores fit with the least buffers, 0 to `limit`."""
+        return bisect.bisect(range(1, limit + 1), 0, key=lambda cores: not self._least_fits(engine, cores))
 
     def _sized(self, engine: EngineConfig, cores: int) -> Iterator[EngineConfig]:
         """The engine with the largest buffers that fit: for each depth of the sums the deepest patches."""
@@ -242,6 +272,10 @@ class _Lowered:
             "last": [s.last_lanes for s in shapes],
             "convolves": [s.convolves for s in shapes],
             "stored": [s.channels * math.prod(s.size_out) for s in shapes],
+            "weights": [
+                s.groups.count * s.groups.outputs * tm * s.taps * (s.convolves and not s.attends) for s in shapes
+            ],
+            "residual": [s.residual for s in shapes],
             "read": [
                 sum(n * tm * (s.size_in[1] >> up) for n, up in s.sources)
                 * min(s.size_in[0], s.size_out[0] * s.window.stride[0])
@@ -251,13 +285,16 @@ class _Lowered:
         sizes = {name: np.array(values, np.float64) for name, values in columns.items()}
         return cls(program, shapes, widths(program, port), sizes)
 
-    def floors(self, engine: EngineConfig) -> npt.NDArray[np.float64]:
-        """Cycles [ops] that no tile can undercut: the array's with its blocks' padding, the epilogue's, the ports'."""
+    def floors(self, engine: EngineConfig, way: Link) -> npt.NDArray[np.float64]:
+        """Cycles [ops] that no tile can undercut: the array's with its blocks' padding, the epilogue's, the ports', the
+        memory's for every element moved once."""
         v = self.sizes
         halves = v["full"] * (engine.tm // engine.tn) + np.ceil(v["last"] / engine.tn)
         array = v["array"] * np.where(v["convolves"] > 0, halves, v["full"] + 1) / engine.tp
         epilogue = v["stored"] / min(engine.lanes, engine.beat)
-        return np.maximum(np.maximum(array, epilogue), v["read"] / engine.beat)
+        moved = v["read"] + v["stored"] * (1 + v["residual"]) + v["weights"] * halves * engine.tn
+        ports = np.maximum(v["read"] / engine.beat, moved / way.bytes_a_cycle)
+        return np.maximum(np.maximum(array, epilogue), ports)
 
 
 def array_lut(engine: EngineConfig, target: Target, coefficients: Coefficients = MODEL) -> float:
@@ -352,6 +389,6 @@ def smallest(scheduler: Scheduler, overrides: Overrides) -> Design:
     return scheduler.design(min((e for e in engines if _size(e)[0] == least), key=excess), cores)
 
 
-def _size(engine: EngineConfig) -> tuple[int, int, int, int, int]:
+def _size(engine: EngineConfig) -> _Size:
     """A total order, smallest first, that makes the choice between equals deterministic."""
     return engine.tm * engine.tn * engine.tp, engine.lanes, engine.beat, engine.tm, engine.tn

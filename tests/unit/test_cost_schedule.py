@@ -12,13 +12,14 @@ from hlsgen.cost.budget import budget, overflows
 from hlsgen.cost.estimate import estimate
 from hlsgen.cost.fit import check_fit
 from hlsgen.cost.resources import terms, total_usage, usage, widths
-from hlsgen.cost.schedule import Overrides, retiled, schedule
+from hlsgen.cost.schedule import Overrides, Scheduler, retiled, schedule
 from hlsgen.cost.simulate import simulate
 from hlsgen.cost.streams import stream_depths
 from hlsgen.errors import HlsgenError
 from hlsgen.program.encode import encode
 from hlsgen.program.lower import lower
 from hlsgen.program.ops import EngineConfig
+from hlsgen.program.tiling import best_tile
 from tests.unit._backend_nets import bottleneck, graph_of, yolov8n_like
 
 
@@ -69,6 +70,22 @@ def test_yolov3_tiny_on_xc7z020() -> None:
     ran = simulate(design.program, design.way, design.cores, design.depths)
     assert design.fits
     assert 2 * design.program.macs() * 150e6 / ran.cycles / 1e9 >= 110
+
+
+@pytest.mark.parametrize("part", ["xc7z020", "alveo-u250"])
+def test_no_tile_undercuts_the_search_s_bound(yolo: Any, part: str) -> None:
+    """Op by op, for several engines and numbers of cores; and a core more never makes the bound of all cores worse."""
+    scheduler = Scheduler(yolo, targets.find(part), 150.0)
+    for sizes in ({"tm": 16, "tn": 8, "tp": 5}, {"tm": 32, "tn": 32, "tp": 2, "beat": 16, "lanes": 4}):
+        engine = EngineConfig(**sizes)
+        network, bounds = scheduler.lowered(engine), []
+        for cores in (1, 2, 5, 16):
+            way, depths = scheduler.way(engine, cores), stream_depths(engine)
+            floors = network.floors(engine, way)
+            for op, shape, floor in zip(network.program.ops, network.shapes, floors, strict=True):
+                assert 0 < floor <= best_tile(engine, shape, way, depths, op.name)[1], op.name
+            bounds.append(cores / floors.sum())
+        assert bounds == sorted(bounds)
 
 
 def test_the_choice_is_deterministic(small: Any) -> None:
