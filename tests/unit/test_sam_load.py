@@ -138,7 +138,6 @@ def test_published_names_carry_their_md5_and_checksums_are_whole() -> None:
 def test_building_says_what_the_engine_lacks_and_downloads_nothing(
     server: Server, state: State, written: Callable[[object], Path]
 ) -> None:
-    refused("keeps all scores of a global block in memory, of 1024 tokens", lambda: buildable("sam", None, "fixed"))
     refused("finds no activation ranges while it runs", lambda: buildable("sam_vit_h", None, "dynamic"))
     assert server.asked == []
     path = str(written(state))

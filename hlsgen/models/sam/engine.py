@@ -7,8 +7,6 @@ from hlsgen.models.sam.checkpoint import Checkpoint
 from hlsgen.models.sam.config import VARIANTS
 from hlsgen.models.sam.load import ALIASES, RANDOM, load
 
-MOST_TOKENS = 1024
-"""Tokens of a block that attends to all: the engine keeps its scores, heads x tokens x tokens bytes, in memory."""
 DYNAMIC = "finds no activation ranges while it runs"
 ON_THE_HOST = (
     "only the image encoder is on the accelerator: prompt encoder and mask decoder run on the host for now, in float32"
@@ -28,14 +26,9 @@ def buildable(model: str, weights: str | None, scheme: str) -> Checkpoint:
         held = load(model, weights)
         config = held.config
     assert config is not None
-    lacking = None
     if scheme == "dynamic":
-        lacking = DYNAMIC
-    elif config.grid**2 > MOST_TOKENS:
-        lacking = f"keeps all scores of a global block in memory, of {MOST_TOKENS} tokens at most, not {config.grid**2}"
-    if lacking is not None:
         raise HlsgenError(
-            f"{config.name} cannot be built yet in scheme {scheme}: the engine {lacking}; sam_tiny can be built (--scheme fixed), "
+            f"{config.name} cannot be built yet in scheme {scheme}: the engine {DYNAMIC}; build it with --scheme fixed, "
             f"and the INT8 references run, see hlsgen segment {model} --image FILE --point X,Y"
         )
     return held or load(model, weights)

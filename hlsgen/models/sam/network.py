@@ -20,6 +20,10 @@ from hlsgen.models.sam.config import EPS, MEAN, STD, SamConfig
 from hlsgen.models.sam.graph import State
 
 
+MOST_SCORES = 1 << 24
+"""Scores of a block that are kept at once; a block of more takes its heads one after another."""
+
+
 class _Builder:
     def __init__(self, state: State) -> None:
         self.state = state
@@ -61,27 +65,38 @@ class _Builder:
         split = self.call(f"{name}_heads", torch.split, x, [size] * heads, 1)
         return [self.call(f"{name}_head{h}", operator.getitem, split, h) for h in range(heads)]
 
-    def scores(self, p: str, key: str, q: fx.Node, k: fx.Node, heads: int, n: int, grid: int) -> fx.Node:
-        """Scores with relative positions in windows of n x n."""
+    def attention(self, p: str, key: str, qkv: list[fx.Node], heads: int, n: int, grid: int) -> fx.Node:
+        """Attention with relative positions in windows of n x n; head by head where all scores are too many to keep."""
         side = -(-grid // n) * n
         window = WHOLE if side == n else (n, n)
+        more = () if window == WHOLE else (window,)
         d = len(self.weight(f"{key}.rel_pos_h")[0])
         terms, places = [], []
         for axis, letter in enumerate("hw"):
             table = table_map(self.weight(f"{key}.rel_pos_{letter}"), heads, (side, side), axis)
             held = self.constant(f"{p}_table_{letter}", table)
             line = (1, n) if axis == 0 else (n, 1)
-            term = self.call(f"{p}_relative_{letter}", attention_scores, q, held, heads, line)
+            term = self.call(f"{p}_relative_{letter}", attention_scores, qkv[0], held, heads, line)
             terms.append(self.parts(f"{p}_relative_{letter}", term, heads, n))
-        queries = self.parts(f"{p}_q", q, heads, d)
-        longer = [x for h in range(heads) for x in (queries[h], terms[0][h], terms[1][h])]
-        q = self.call(f"{p}_queries", torch.cat, longer, 1)
-        for axis, letter in enumerate("hw"):
             places.append(self.constant(f"{p}_place_{letter}", place_map(n, (side, side), axis)))
-        keys = [x for part in self.parts(f"{p}_k", k, heads, d) for x in (part, *places)]
-        k = self.call(f"{p}_keys", torch.cat, keys, 1)
-        more = () if window == WHOLE else (window,)
-        return self.call(f"{p}_scores", attention_scores, q, k, heads, *more)
+        q, k = (self.parts(f"{p}_{part}", x, heads, d) for part, x in zip("qk", qkv[:2], strict=True))
+        longer = [[q[h], terms[0][h], terms[1][h]] for h in range(heads)], [[part, *places] for part in k]
+        if heads * n * n * side * side <= MOST_SCORES:
+            q1, k1 = (
+                self.call(f"{p}_{name}", torch.cat, [x for head in part for x in head], 1)
+                for name, part in zip(("queries", "keys"), longer, strict=True)
+            )
+            s = self.call(f"{p}_scores", attention_scores, q1, k1, heads, *more)
+            return self.call(f"{p}_attend", attend, s, qkv[2], heads, *more)
+        found = []
+        for h, v in enumerate(self.parts(f"{p}_v", qkv[2], heads, d)):
+            q1, k1 = (
+                self.call(f"{p}_{name}{h}", torch.cat, part[h], 1)
+                for name, part in zip(("queries", "keys"), longer, strict=True)
+            )
+            s = self.call(f"{p}_scores{h}", attention_scores, q1, k1, 1, *more)
+            found.append(self.call(f"{p}_attend{h}", attend, s, v, 1, *more))
+        return self.call(f"{p}_attend", torch.cat, found, 1)
 
 
 def encoder_network(config: SamConfig, state: State) -> fx.GraphModule:
@@ -106,16 +121,14 @@ def encoder_network(config: SamConfig, state: State) -> fx.GraphModule:
         p, key = f"block{i}", f"blocks.{i}"
         n = grid if i in config.global_blocks else config.window
         more = -grid % n
-        window = () if n == grid else ((n, n),)
         y = b.norm(f"{p}_norm1", f"{key}.norm1", x)
         if more:
             y = b.call(f"{p}_grown", grown, y, more, more)
-        q, k, v = (
+        qkv = [
             b.linear(f"{p}_{part}", f"{key}.attn.qkv", y, slice(j * dim, (j + 1) * dim), factor)
             for j, (part, factor) in enumerate((("q", 1.0), ("k", (dim // heads) ** -0.5), ("v", 1.0)))
-        )
-        s = b.scores(p, f"{key}.attn", q, k, heads, n, grid)
-        y = b.call(f"{p}_attend", attend, s, v, heads, *window)
+        ]
+        y = b.attention(p, f"{key}.attn", qkv, heads, n, grid)
         if more:
             y = b.call(f"{p}_cropped", cropped, y, grid, grid)
         x = b.call(f"{p}_add1", torch.add, x, b.linear(f"{p}_proj", f"{key}.attn.proj", y))
