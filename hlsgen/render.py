@@ -15,7 +15,7 @@ from hlsgen.errors import HlsgenError
 from hlsgen.handoff.driver import Host, Stamp, stamp, write_driver
 from hlsgen.handoff.platform import system, templates_of
 from hlsgen.names import identifier
-from hlsgen.program.encode import encode, has_attention, has_norm
+from hlsgen.program.encode import encode, has_attention, has_norm, has_spread
 from hlsgen.program.ops import Op, Program
 from hlsgen.targets import find
 
@@ -98,6 +98,7 @@ def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
         "constants": [list(row) for row in encoded.constants],
         "attention": has_attention(program),
         "norm": has_norm(program),
+        "spread": has_spread(program),
         "op_fields": list(encoded.instructions[0]),
         "ops": [
             {"comment": describe(op, program), "fields": list(row.values())}
@@ -160,6 +161,7 @@ def describe(op: Op, program: Program) -> str:
     parts.append(f"{max(op.lanes) + 1} -> {out.channels} channels, {out.height} x {out.width}")
     parts += ["table"] if op.table is not None else []
     parts += [f"+ {op.residual.tensor}"] if op.residual else []
+    parts += [f"channels to {op.spread} x {op.spread} pixels"] if op.spread > 1 else []
     parts += [f"by {op.operand.source.tensor}, {op.operand.heads} heads"] if op.operand else []
     return ", ".join(parts)
 

@@ -34,7 +34,7 @@ class HlsgenBackend(Backend):  # type: ignore[misc]
     """Backend `Hlsgen`. Its flows:
 
     - `hlsgen:types`: every tensor and weight gets the hls4ml type of its quantization
-    - `hlsgen:passes`: supported, then fuse_activation and fuse_residual, then check_shapes
+    - `hlsgen:passes`: supported, then fuse_activation, fuse_residual and fuse_depth_to_space, then check_shapes
     - `hlsgen:adopt`: float nodes of hls4ml's own front ends become quantized ones
     - `hlsgen:convert` (default, for graphs of hls4ml's front ends): parse_qonnx, hls4ml's passes, adopt, passes
     """
@@ -45,9 +45,8 @@ class HlsgenBackend(Backend):  # type: ignore[misc]
         super().__init__(NAME)  # finds and registers passes/*.py
         types = register_flow("types", ["hlsgen:set_types"], backend=NAME)
         supported = register_flow("supported", ["hlsgen:supported"], requires=[types], backend=NAME)
-        fuse = register_flow(
-            "fuse", ["hlsgen:fuse_activation", "hlsgen:fuse_residual"], requires=[supported], backend=NAME
-        )
+        fusing = ["hlsgen:fuse_activation", "hlsgen:fuse_residual", "hlsgen:fuse_depth_to_space"]
+        fuse = register_flow("fuse", fusing, requires=[supported], backend=NAME)
         passes = register_flow("passes", ["hlsgen:check_shapes"], requires=[supported, fuse], backend=NAME)
         front = register_flow("hls4ml", _HLS4ML_PASSES, requires=["parse_qonnx"], backend=NAME)
         adopt = register_flow("adopt", ["hlsgen:adopt"], requires=[front], backend=NAME)

@@ -10,8 +10,8 @@ from torch import fx, nn
 from hlsgen.backend.layer_list import LayerList, Pair
 from hlsgen.backend.layers import Pads, Shape
 from hlsgen.errors import HlsgenError
-from hlsgen.frontend.onnx_write import heads_of, window_of
-from hlsgen.models.attention import attention_scores, cropped, grown
+from hlsgen.frontend.onnx_write import crop_of, factor_of, heads_of, window_of
+from hlsgen.models.attention import attention_scores, cropped, depth_to_space, grown
 from hlsgen.models.network import ATTENTION, activation_kind, check, constant_of
 from hlsgen.models.norm import ChannelNorm
 from hlsgen.quantize.integer import quantize_image
@@ -71,12 +71,15 @@ class _Writer:
             write = layers.scores if node.target is attention_scores else layers.attend
             x, y = (self.name(n) for n in node.args[:2])
             write(node.name, x, y, self.q(node), heads_of(node), window_of(node))
-        elif node.target in (grown, cropped):
-            source, height, width = self.name(node.args[0]), int(str(node.args[1])), int(str(node.args[2]))
-            if node.target is grown:
-                layers.grow(node.name, source, self.q(node), height, width)
-            else:
-                layers.crop(node.name, source, self.q(node), (height, width))
+        elif node.target is grown:
+            _, bottom, right = node.args
+            layers.grow(node.name, self.name(node.args[0]), self.q(node), int(str(bottom)), int(str(right)))
+        elif node.target is cropped:
+            rows, columns = crop_of(node)
+            size = (rows.stop - rows.start, columns.stop - columns.start)
+            layers.crop(node.name, self.name(node.args[0]), self.q(node), size, (rows.start, columns.start))
+        elif node.target is depth_to_space:
+            layers.depth_to_space(node.name, self.name(node.args[0]), self.q(node), factor_of(node))
         elif node.target is torch.split:
             self._split(node)
         elif node.target is not operator.getitem:  # written with its split

@@ -171,11 +171,22 @@ class LayerList:
         outputs = {name: ((c, h + bottom, w + right), q)}
         self._append("HlsgenGrow", name, [x], outputs, pad_bottom=bottom, pad_right=right)
 
-    def crop(self, name: str, x: str, q: TensorQ, size: Pair) -> None:
+    def crop(self, name: str, x: str, q: TensorQ, size: Pair, at: Pair = (0, 0)) -> None:
         c, h, w = self.shapes[x]
-        if size[0] > h or size[1] > w:
-            raise HlsgenError(f"layer {name}: {size} pixels cannot be cut out of {(h, w)}")
-        self._append("HlsgenCrop", name, [x], {name: ((c, *size), q)}, out_height=size[0], out_width=size[1])
+        if at[0] + size[0] > h or at[1] + size[1] > w:
+            raise HlsgenError(f"layer {name}: {size} pixels from {at} on cannot be cut out of {(h, w)}")
+        given = {"out_height": size[0], "out_width": size[1], "top": at[0], "left": at[1]}
+        self._append("HlsgenCrop", name, [x], {name: ((c, *size), q)}, **given)
+
+    def depth_to_space(self, name: str, x: str, q: TensorQ, factor: int) -> None:
+        c, h, w = self.shapes[x]
+        if factor < 1 or c % factor**2:
+            raise HlsgenError(
+                f"layer {name}: {c} channels are no multiple of {factor} x {factor}, as pixels of them need"
+            )
+        self._append(
+            "HlsgenDepthToSpace", name, [x], {name: ((c // factor**2, factor * h, factor * w), q)}, factor=factor
+        )
 
     def upsample(self, name: str, x: str, q: TensorQ, factor: Pair) -> None:
         c, h, w = self.shapes[x]

@@ -11,6 +11,7 @@ Conv2D: `weight_data` int8 [KH, KW, I/groups, O] (hls4ml's layout) and `bias_dat
 `weight_scale` float64 [O]. The passes add
   - `activation`, `activation_parameter`, `pre` (TensorQ of the convolution's own output), `conv_name` (its name before
     the fusion; the layer has taken the activation's)
+  - `depth_to_space` (a factor; the layer has taken HlsgenDepthToSpace's name)
   - `residual` (a tensor's name, also its second input) and `residual_quant` (TensorQ of what is added to it); the layer
     has taken the addition's name and its `quant`
 Activation: `activation` is a kind of `hlsgen.program.arithmetic.activation_table`, with `activation_parameter`.
@@ -18,7 +19,8 @@ HlsgenConstant: a map that no input changes, `integers` int8 [C, H, W]; it has n
 HlsgenNorm: LayerNorm over the channels; `gamma` and `beta` float64 [C], `epsilon`.
 HlsgenScores, HlsgenAttend: the two halves of attention (docs/arithmetic-attention.md), `heads`; inputs are queries and keys,
 or scores and values. `window`: [rows, columns] within which queries meet keys, [0, 0] for all.
-HlsgenGrow, HlsgenCrop: zeros below and on the right, and their inverse.
+HlsgenGrow: zeros below and on the right. HlsgenCrop: the part of `out_height` x `out_width` pixels from `top`, `left` on.
+HlsgenDepthToSpace: channels (row, column, C) to pixels, `factor` times as many rows and columns.
 HlsgenSplit: `sizes` of its outputs along the channels; its outputs have their own names.
 """
 
@@ -32,7 +34,7 @@ from hlsgen.quantize.spec import SCHEMES, Scheme
 Shape = tuple[int, int, int]  # channels, height, width
 Pads = tuple[int, int, int, int]  # top, bottom, left, right
 
-FUSED = ("conv_name", "activation", "activation_parameter", "pre", "residual", "residual_quant")
+FUSED = ("conv_name", "activation", "activation_parameter", "pre", "residual", "residual_quant", "depth_to_space")
 _WINDOW = ("stride_height", "stride_width", "pad_top", "pad_bottom", "pad_left", "pad_right")
 _SIZES = ("in_height", "in_width", "out_height", "out_width")
 _COMMON = ("class_name", "name", "inputs", "outputs", "quant")
@@ -50,7 +52,8 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "HlsgenScores": (*_COMMON, "heads", "window"),
     "HlsgenAttend": (*_COMMON, "heads", "window"),
     "HlsgenGrow": (*_COMMON, "pad_bottom", "pad_right"),
-    "HlsgenCrop": (*_COMMON, "out_height", "out_width"),
+    "HlsgenCrop": (*_COMMON, "out_height", "out_width", "top", "left"),
+    "HlsgenDepthToSpace": (*_COMMON, "factor"),
     "UpSampling2D": (*_COMMON, "data_format", "n_chan", *_SIZES, "algorithm"),
 }
 ARRAYS = ("weight_data", "bias_data", "weight_scale", "gamma", "beta", "integers")
@@ -120,11 +123,19 @@ class Grow(hls4ml_layers.Layer):  # type: ignore[misc]
 
 
 class Crop(hls4ml_layers.Layer):  # type: ignore[misc]
-    """The upper left part."""
+    """A part of the map."""
 
     def initialize(self) -> None:
         shape = self.get_input_variable().shape
         self.add_output_variable([shape[0], self.get_attr("out_height"), self.get_attr("out_width")])
+
+
+class DepthToSpace(hls4ml_layers.Layer):  # type: ignore[misc]
+    """Channels (factor * factor * C, H, W) to pixels (C, factor * H, factor * W)."""
+
+    def initialize(self) -> None:
+        (c, h, w), factor = self.get_input_variable().shape, self.get_attr("factor")
+        self.add_output_variable([c // factor**2, factor * h, factor * w])
 
 
 def register_layers() -> None:
@@ -135,6 +146,7 @@ def register_layers() -> None:
     hls4ml_layers.register_layer("HlsgenNorm", Norm)
     hls4ml_layers.register_layer("HlsgenGrow", Grow)
     hls4ml_layers.register_layer("HlsgenCrop", Crop)
+    hls4ml_layers.register_layer("HlsgenDepthToSpace", DepthToSpace)
     hls4ml_layers.register_layer("HlsgenScores", Scores)
     hls4ml_layers.register_layer("HlsgenAttend", Attend)
 

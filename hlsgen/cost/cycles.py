@@ -199,7 +199,7 @@ def _tile(
 
     # The epilogue, the residual operand and the store, a block at a time.
     whole_out = cols == shape.size_out[1]
-    out_bursts = np.where(whole_out, 1, rows)
+    out_bursts = pixels if shape.spread > 1 else np.where(whole_out, 1, rows)
     out_beats = pixels * block_beats
     epilogue_block = pixels * (tm // engine.lanes) + way.loops.epilogue_depth + LOOP
     store_block = out_bursts * (way.write_latency + LOOP) + out_beats * way.beat_cycles
@@ -235,7 +235,7 @@ def _tile(
         weights=weights,
         residual=blocks * residual_block,
         epilogue=blocks * epilogue_block.astype(float) + told * (out_beats + LOOP) + divided,
-        store=(blocks + told) * store_block,
+        store=((blocks + told) * store_block).astype(float),
         bytes=data,
         first_load=first_load,
         mac=mac,

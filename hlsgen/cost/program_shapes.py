@@ -7,7 +7,7 @@ from hlsgen.program.ops import Op, Program
 
 def op_shape(op: Op, program: Program, table: int) -> OpShape:
     """The shape of an op of a Program, whose activation tables take `table` bytes."""
-    out, tm = program.tensors[op.out], program.engine.tm
+    out, tm = program.made(op), program.engine.tm
     groups = op_groups(op, program)
     used = 1
     for g in range(groups.count):
@@ -27,6 +27,7 @@ def op_shape(op: Op, program: Program, table: int) -> OpShape:
         op.macs_per_pixel * out.height * out.width,
         op.kind if op.operand is not None or op.norm is not None else "",
         op.operand.window if op.operand is not None else (0, 0),
+        op.spread,
     )
 
 

@@ -74,7 +74,7 @@ def widths(program: Program, port: int = 25) -> Widths:
         acc.bit_length() + 1,
         biased.bit_length() + 1,
         max((len(op.table) for op in program.ops if op.table is not None), default=0),
-        max(len(program.tensors[op.out].lanes) for op in program.ops if op.operand is None),
+        max(len(program.made(op).lanes) for op in program.ops if op.operand is None),
         len(program.ops),
         any(not op.multiplies and op.window.kernel != (1, 1) for op in program.ops),
         any(op.addition is not None for op in program.ops),

@@ -15,6 +15,7 @@ class OpShape:
     defines (padding lanes excluded). table_bytes: 0 without a table. special: "scores" or "attend" where another feature map
     stands in the place of weights, "norm" of a LayerNorm, which reads its blocks twice, else "". window_of_keys: rows and
     columns of an attention's windows, of which a tile is a part; (0, 0): none.
+    spread: above 1, channels are stored as pixels, a pixel a burst.
     """
 
     window: Window
@@ -30,6 +31,7 @@ class OpShape:
     macs: int = field(default=0, compare=False)
     special: str = ""
     window_of_keys: tuple[int, int] = (0, 0)
+    spread: int = 1
 
     @property
     def taps(self) -> int:

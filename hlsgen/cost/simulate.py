@@ -300,6 +300,8 @@ class _Op:
             self.span("residual", t, start)
 
     def out_bursts(self, rows: int, cols: int) -> list[int]:
+        if self.shape.spread > 1:
+            return [self.block_beats] * (rows * cols)
         if cols == self.shape.size_out[1]:
             return [rows * cols * self.block_beats]
         return [cols * self.block_beats] * rows

@@ -38,7 +38,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from hlsgen.errors import HlsgenError
 from hlsgen.frontend import attention_read as attention
 from hlsgen.models import network as vocabulary
-from hlsgen.models.attention import cropped, grown
+from hlsgen.models.attention import cropped, depth_to_space, grown, transposed
 from hlsgen.models.norm import ChannelNorm
 
 Shape = tuple[int, int, int]
@@ -601,10 +601,14 @@ def _slice(im: _Importer, node: onnx.NodeProto) -> None:
         start, stop, _ = slice(starts[0], ends[0]).indices(attention.shape_of(im, symbol)[axes[0]])
         attention.take(im, node, symbol, axes[0], [(start, stop, node.output[0])])
         return
-    if axes in ([2, 3], [-2, -1]) and starts == [0, 0] and (steps or [1, 1]) == [1, 1]:
-        x, (channels, h, w) = im.map_input(node)
-        height, width = (slice(0, end).indices(n)[1] for end, n in zip(ends, (h, w), strict=True))
-        im.add(node.output[0], im.function(node.output[0], cropped, x, height, width), (channels, height, width))
+    if axes in ([2, 3], [-2, -1]) and (steps or [1, 1]) == [1, 1] and len(starts) == len(ends) == 2:
+        x, (channels, *size) = im.map_input(node)
+        (top, bottom, _), (left, right, _) = (
+            slice(*cut).indices(n) for *cut, n in zip(starts, ends, size, strict=True)
+        )
+        height, width = max(bottom - top, 0), max(right - left, 0)
+        at = (top, left) if top or left else ()
+        im.add(node.output[0], im.function(node.output[0], cropped, x, height, width, *at), (channels, height, width))
         return
     if axes not in ([1], [-3]) or len(starts) != 1 or len(ends) != 1 or (steps or [1]) != [1]:
         raise _Unsupported(
@@ -631,6 +635,38 @@ def _pad(im: _Importer, node: onnx.NodeProto) -> None:
         raise _Unsupported(f"pads {pads}, and only zeros below and on the right are supported")
     grown_to = im.function(node.output[0], grown, x, pads[6], pads[7])
     im.add(node.output[0], grown_to, (c, h + pads[6], w + pads[7]))
+
+
+def _depth_to_space(im: _Importer, node: onnx.NodeProto) -> None:
+    x, (c, h, w) = im.map_input(node)
+    held = attributes(node)
+    factor, mode = int(held["blocksize"]), held.get("mode", "DCR")
+    if mode != "DCR" or c % factor**2:
+        raise _Unsupported(f"of {c} channels by {factor} in mode {mode}; only mode DCR of whole groups is supported")
+    made = im.function(node.output[0], depth_to_space, x, factor)
+    im.add(node.output[0], made, (c // factor**2, factor * h, factor * w))
+
+
+def _transposed(im: _Importer, node: onnx.NodeProto) -> None:
+    x, (c, h, w) = im.map_input(node)
+    weight, bias = im.const(node, 1, "weight"), im.const(node, 2, "bias")
+    held = attributes(node)
+    kernel = [] if weight is None else list(weight.shape[2:])
+    stride = list(held.get("strides", [1, 1]))
+    plain = not any(held.get("pads", [])) and not any(held.get("output_padding", [])) and "output_shape" not in held
+    if weight is None or len(kernel) != 2 or kernel[0] != kernel[1] or kernel != stride or not plain:
+        raise _Unsupported(
+            f"has a kernel {kernel} and strides {stride}; only a square kernel equal to the stride is supported"
+        )
+    if held.get("group", 1) != 1 or weight.shape[0] != c or held.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        raise _Unsupported(f"expects {weight.shape[0]} channels in one group, got {c}")
+    given = nn.ConvTranspose2d(c, weight.shape[1], stride[0], stride[0], device="meta")
+    given.weight = nn.Parameter(_finite(weight, "weight"))
+    given.bias = nn.Parameter(_finite(np.zeros(weight.shape[1], np.float32) if bias is None else bias, "bias"))
+    conv = transposed(given)
+    im.module(f"{node.output[0]}.depth", conv, x, (conv.out_channels, h, w))
+    made = im.function(node.output[0], depth_to_space, im.values[f"{node.output[0]}.depth"], stride[0])
+    im.add(node.output[0], made, (weight.shape[1], stride[0] * h, stride[0] * w))
 
 
 def _max_pool(im: _Importer, node: onnx.NodeProto) -> None:
@@ -710,6 +746,8 @@ def _inside(rule: Callable[[_Importer, onnx.NodeProto], None]) -> Callable[[_Imp
 
 _RULES: dict[str, Callable[[_Importer, onnx.NodeProto], None]] = {
     "Conv": _conv,
+    "ConvTranspose": _transposed,
+    "DepthToSpace": _depth_to_space,
     "BatchNormalization": _batch_norm,
     "Relu": _activation(lambda _: nn.ReLU()),
     "LeakyRelu": _activation(lambda held: nn.LeakyReLU(float(held.get("alpha", 0.01)))),

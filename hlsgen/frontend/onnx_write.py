@@ -20,7 +20,7 @@ import hlsgen
 from hlsgen.errors import HlsgenError
 from hlsgen.frontend.attention_write import write_attention
 from hlsgen.models import network as vocabulary
-from hlsgen.models.attention import attention_scores, cropped, grown
+from hlsgen.models.attention import attention_scores, cropped, depth_to_space, grown
 from hlsgen.models.norm import ChannelNorm
 
 OPSET = 21  # the first with 16-bit QuantizeLinear
@@ -62,9 +62,13 @@ class GraphWriter:
             pads = self.constant(f"{x}.pads", np.array([0, 0, 0, 0, 0, 0, *node.args[1:]], np.int64))
             self.node("Pad", [*inputs, pads], [out], x)
         elif node.target is cropped:
-            given = {"starts": [0, 0], "ends": node.args[1:], "axes": [2, 3]}
+            rows, columns = crop_of(node)
+            ends = [rows.stop, columns.stop]
+            given = {"starts": [rows.start, columns.start], "ends": ends, "axes": [2, 3]}
             names = [self.constant(f"{x}.{key}", np.array(value, np.int64)) for key, value in given.items()]
             self.node("Slice", [*inputs, *names], [out], x)
+        elif node.target is depth_to_space:
+            self.node("DepthToSpace", inputs, [out], x, blocksize=factor_of(node), mode="DCR")
         elif node.target is torch.cat:
             self.node("Concat", inputs, [out], x, axis=1)
         elif node.target is torch.split:
@@ -216,14 +220,21 @@ def _shape(network: fx.GraphModule, node: fx.Node, known: Mapping[str, tuple[int
         return c, h, w
     if node.target in vocabulary.ATTENTION:
         return attention_shape(node, inputs)
-    if node.target in (grown, cropped):
-        _, rows, columns = node.args
-        size = (int(rows), int(columns))  # type: ignore[arg-type]
-        if node.target is grown:
-            return c, h + size[0], w + size[1]
-        if size[0] > h or size[1] > w:
-            raise HlsgenError(f"{node.name} expects at least {size[0]}x{size[1]} pixels to cut out of, got {h}x{w}")
-        return c, *size
+    if node.target is grown:
+        _, bottom, right = node.args
+        return c, h + int(bottom), w + int(right)  # type: ignore[arg-type]
+    if node.target is cropped:
+        rows, columns = crop_of(node)
+        if rows.stop > h or columns.stop > w:
+            raise HlsgenError(
+                f"{node.name} expects at least {rows.stop}x{columns.stop} pixels to cut out of, got {h}x{w}"
+            )
+        return c, rows.stop - rows.start, columns.stop - columns.start
+    if node.target is depth_to_space:
+        factor = factor_of(node)
+        if c % factor**2:
+            raise HlsgenError(f"{node.name} expects a multiple of {factor**2} channels to make pixels of, got {c}")
+        return c // factor**2, h * factor, w * factor
     module = network.get_submodule(str(node.target))
     if isinstance(module, nn.Conv2d):
         if c != module.in_channels:
@@ -273,6 +284,18 @@ def window_of(node: fx.Node) -> tuple[int, int]:
     """The windows of `attention_scores` or `attend`, (0, 0) where there are none."""
     window: Any = node.args[3] if len(node.args) > 3 else (0, 0)
     return int(window[0]), int(window[1])
+
+
+def crop_of(node: fx.Node) -> tuple[slice, slice]:
+    """The rows and columns that a `cropped` takes."""
+    _, height, width, *at = node.args
+    top, left = (int(str(n)) for n in at or (0, 0))
+    return slice(top, top + int(str(height))), slice(left, left + int(str(width)))
+
+
+def factor_of(node: fx.Node) -> int:
+    """The factor of a `depth_to_space`."""
+    return int(str(node.args[1]))
 
 
 def heads_of(node: fx.Node) -> int:

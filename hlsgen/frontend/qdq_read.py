@@ -34,7 +34,7 @@ from hlsgen.frontend.onnx_read import (
     printable,
 )
 from hlsgen.frontend.qdq_write import SCHEME_KEY
-from hlsgen.models.attention import cropped, grown
+from hlsgen.models.attention import cropped, depth_to_space, grown
 from hlsgen.models.network import activation_kind
 from hlsgen.quantize.spec import SCHEMES, ConvQ, QuantSpec, Scheme, TensorQ
 
@@ -329,7 +329,7 @@ def _groups(network: fx.GraphModule) -> list[list[fx.Node]]:
     """Rule 4: sets of nodes that share one quantization, each in graph order."""
     group_of: dict[fx.Node, list[fx.Node]] = {node: [node] for node in network.graph.nodes if node.op != "output"}
     for node in group_of:
-        joins = node.target in (torch.cat, torch.split, operator.getitem, grown, cropped) or _is(
+        joins = node.target in (torch.cat, torch.split, operator.getitem, grown, cropped, depth_to_space) or _is(
             network, node, nn.MaxPool2d, nn.Upsample
         )
         for read in node.all_input_nodes if joins else []:

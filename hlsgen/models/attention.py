@@ -61,9 +61,29 @@ def grown(x: Tensor, bottom: int, right: int) -> Tensor:
     return F.pad(x, (0, right, 0, bottom))
 
 
-def cropped(x: Tensor, height: int, width: int) -> Tensor:
-    """The upper left part: [N, C, height, width]."""
-    return x[..., :height, :width]
+def cropped(x: Tensor, height: int, width: int, top: int = 0, left: int = 0) -> Tensor:
+    """The part [N, C, height, width] from row `top` and column `left` on."""
+    return x[..., top : top + height, left : left + width]
+
+
+def depth_to_space(x: Tensor, factor: int) -> Tensor:
+    """Channels to pixels: [N, factor^2 * C, H, W], channels by (row, column, C), to [N, C, factor * H, factor * W].
+
+    Behind a 1 x 1 convolution it makes a transposed one, whose kernel is its stride.
+    """
+    n, c, h, w = x.shape
+    parts = x.reshape(n, factor, factor, c // factor**2, h, w)
+    return parts.permute(0, 3, 4, 1, 5, 2).reshape(n, -1, factor * h, factor * w)
+
+
+def transposed(conv: nn.ConvTranspose2d) -> nn.Conv2d:
+    """The 1 x 1 convolution that, before `depth_to_space`, is a transposed convolution (kernel = stride, one group, a bias)."""
+    i, o, factor, _ = conv.weight.shape
+    made = nn.Conv2d(i, o * factor**2, 1, device="meta").to_empty(device="cpu")
+    assert conv.bias is not None and conv.groups == 1
+    made.weight.data = conv.weight.detach().permute(2, 3, 1, 0).reshape(-1, i, 1, 1).clone()
+    made.bias.data = conv.bias.detach().repeat(factor**2)  # type: ignore[union-attr]
+    return made.requires_grad_(False)
 
 
 def some_outputs(conv: nn.Conv2d, channels: Tensor, factor: float = 1.0) -> nn.Conv2d:

@@ -9,7 +9,8 @@ Nodes (the fx node's name names its output tensor everywhere: ONNX, hls4ml, Prog
   `nn.Upsample` (nearest, integer factor), `ChannelNorm` (LayerNorm over the channels). Each module is called once (no sharing).
 - `call_function`: `torch.add(a, b)`; `torch.cat([a, b, ...], 1)`; `torch.split(x, [sizes], 1)` with
   `operator.getitem(split, i)`; `attention_scores(q, k, heads[, window])`,
-  `attend(scores, v, heads[, window])`, `grown(x, bottom, right)` and `cropped(x, height, width)` of `hlsgen.models.attention`
+  `attend(scores, v, heads[, window])`, `grown(x, bottom, right)`, `cropped(x, height, width[, top, left])` and
+  `depth_to_space(x, factor)` of `hlsgen.models.attention`
 - `output`: a flat tuple of tensors (for YOLO the raw head maps: box and class map a level, P3 first)
 """
 
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from hlsgen.errors import HlsgenError
-from hlsgen.models.attention import attend, attention_scores, cropped, grown
+from hlsgen.models.attention import attend, attention_scores, cropped, depth_to_space, grown
 from hlsgen.models.norm import ChannelNorm
 
 ACTIVATIONS: dict[type[nn.Module], str] = {
@@ -41,6 +42,7 @@ FUNCTIONS: tuple[Callable[..., Any], ...] = (
     operator.getitem,
     grown,
     cropped,
+    depth_to_space,
     *ATTENTION,
 )
 
@@ -65,7 +67,8 @@ def check(network: fx.GraphModule) -> None:
         HlsgenError: naming the first node outside it, what it is, and what is supported.
     """
     seen: set[str] = set()
-    supported = ", ".join([c.__name__ for c in MODULES] + ["add", "cat", "split", "grown", "cropped", "attention"])
+    functions = ["add", "cat", "split", "grown", "cropped", "depth_to_space", "attention"]
+    supported = ", ".join([c.__name__ for c in MODULES] + functions)
     for node in network.graph.nodes:
         if node.op in ("placeholder", "output"):
             continue

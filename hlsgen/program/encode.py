@@ -56,7 +56,7 @@ class Encoded:
 
 def op_groups(op: Op, program: Program) -> BlockGroups:
     """How the op's input blocks feed its output blocks."""
-    lanes, tm = program.tensors[op.out].lanes, program.engine.tm
+    lanes, tm = program.made(op).lanes, program.engine.tm
     if op.norm is not None:  # every output channel needs all of the input, which is read twice
         return BlockGroups(1, 2 * (len(op.lanes) // tm), len(lanes) // tm)
     if op.operand is not None:
@@ -115,7 +115,7 @@ def encode(program: Program) -> Encoded:
 
 def instruction(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]:
     """The op's `op_t` fields, without the addresses that the encoding assigns."""
-    engine, out = program.engine, program.tensors[op.out]
+    engine, out, made = program.engine, program.tensors[op.out], program.made(op)
     multiplies, add = op.multiplies, op.addition
     tiles_m = groups.count * -(-groups.outputs // op.tile.blocks)
     residual = -1
@@ -127,8 +127,8 @@ def instruction(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]
         "first_source": 0,
         "in_h": op.in_size[0],
         "in_w": op.in_size[1],
-        "out_h": out.height,
-        "out_w": out.width,
+        "out_h": made.height,
+        "out_w": made.width,
         "kernel_h": op.window.kernel[0],
         "kernel_w": op.window.kernel[1],
         "stride_h": op.window.stride[0],
@@ -143,13 +143,13 @@ def instruction(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]
         "tile_h": op.tile.rows,
         "tile_w": op.tile.cols,
         "tile_m": op.tile.blocks,
-        "tiles_y": -(-out.height // op.tile.rows),
-        "tiles_x": -(-out.width // op.tile.cols),
+        "tiles_y": -(-made.height // op.tile.rows),
+        "tiles_x": -(-made.width // op.tile.cols),
         "tiles_m": tiles_m,
         **_products(op, program, groups, tiles_m),
         "parameters": 0,
         "weights": 0,
-        "channels": groups.count * groups.outputs * engine.tm if op.kind == "scores" else len(out.lanes),
+        "channels": groups.count * groups.outputs * engine.tm if op.kind == "scores" else len(made.lanes),
         "table": int(op.table is not None),
         "pre_low": op.requant.out.low,
         "pre_high": op.requant.out.high,
@@ -163,7 +163,25 @@ def instruction(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]
         "out": out.address,
         **(_last_lanes(op, engine) if has_attention(program) or has_norm(program) else {}),
         **(_norm(op) if has_norm(program) else {}),
+        **(_spread(op, program) if has_spread(program) else {}),
         **(_attention(op, program, groups) if has_attention(program) else {}),
+    }
+
+
+def has_spread(program: Program) -> bool:
+    """Whether the engine stores channels as pixels."""
+    return any(op.spread > 1 for op in program.ops)
+
+
+def _spread(op: Op, program: Program) -> dict[str, int]:
+    """The `op_t` fields of channels that are stored as pixels: beats from a pixel to the next that one of them makes."""
+    out, engine = program.tensors[op.out], program.engine
+    pixel = engine.tm // engine.beat
+    return {
+        "spread": op.spread,
+        "spread_blocks": len(out.lanes) // engine.tm,
+        "spread_pixel": op.spread * pixel,
+        "spread_row": out.width * pixel,
     }
 
 
@@ -217,13 +235,14 @@ def _attention(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]:
 
 def _products(op: Op, program: Program, groups: BlockGroups, tiles_m: int) -> dict[str, int]:
     """What the engine would otherwise multiply out op by op."""
-    engine, out, tile = program.engine, program.tensors[op.out], op.tile
+    engine, out, tile = program.engine, program.made(op), op.tile
     repeats = -(-out.height // tile.rows) * -(-out.width // tile.cols)
     taps = op.window.kernel[0] * op.window.kernel[1]
     full = groups.inputs - 1 - (op.kind == "attend")  # nothing is multiplied by the rows' largest
     halves = full * (engine.tm // engine.tn) + halves_of_last(op, groups, engine)
     passes = groups.count * groups.outputs * halves * taps if op.multiplies else 0
-    row, plane = out.width * engine.tm // engine.beat, _plane(program, op.out)
+    n, pixel, plane = op.spread, engine.tm // engine.beat, _plane(program, op.out)
+    row = n * program.tensors[op.out].width * pixel
     return {
         "tiles": repeats * tiles_m,
         "steps": repeats * tiles_m * groups.inputs,
@@ -233,7 +252,7 @@ def _products(op: Op, program: Program, groups: BlockGroups, tiles_m: int) -> di
         "row": row,
         "plane": plane,
         "tile_rows": tile.rows * row,
-        "tile_cols": tile.cols * engine.tm // engine.beat,
+        "tile_cols": tile.cols * n * pixel,
         "tile_planes": tile.blocks * plane,
         "repeats": repeats,
         "weight_beats": passes * engine.tn * engine.tm // engine.beat if op.operand is None else 0,
@@ -253,6 +272,7 @@ def source_table(op: Op, program: Program) -> list[dict[str, int]]:
         tensor, plane = program.tensors[source.tensor], _plane(program, source.tensor)
         end += source.blocks
         base = tensor.address + source.first_block * plane
+        base += (source.top * tensor.width + source.left) * program.engine.tm // program.engine.beat
         rows.append({"base": base, "plane": plane, "width": tensor.width, "upsample": source.upsample, "end": end})
     return rows
 
@@ -261,7 +281,7 @@ def parameter_bytes(op: Op, program: Program, table_size: int) -> npt.NDArray[np
     """The activation table (where there is one) and eight bytes a physical output channel; int8."""
     if op.operand is not None:
         return np.zeros(0, np.int8)
-    lanes = np.array(program.tensors[op.out].lanes)
+    lanes = np.array(program.made(op).lanes)
     words = np.zeros((len(lanes), 2), np.uint32)
     used = lanes >= 0
     if op.norm is not None:
@@ -291,7 +311,7 @@ def weight_bytes(op: Op, program: Program, groups: BlockGroups) -> npt.NDArray[n
         return op.exponents
     if op.weights is None:
         return np.zeros(0, np.int8)
-    engine, out_lanes = program.engine, np.array(program.tensors[op.out].lanes)
+    engine, out_lanes = program.engine, np.array(program.made(op).lanes)
     tm, tn = engine.tm, engine.tn
     physical = _physical_weights(op, out_lanes)
     last_halves = halves_of_last(op, groups, engine)
@@ -396,7 +416,7 @@ def _bounds(
 def _largest_weights(program: Program) -> int:
     tm, beat = program.engine.tm, program.engine.beat
     sizes = [
-        len(op.lanes) * len(program.tensors[op.out].lanes) * op.window.kernel[0] * op.window.kernel[1] // beat
+        len(op.lanes) * len(program.made(op).lanes) * op.window.kernel[0] * op.window.kernel[1] // beat
         for op in program.ops
         if op.weights is not None
     ]

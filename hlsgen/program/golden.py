@@ -54,16 +54,16 @@ def check(program: Program, image: Map, expected: Mapping[str, Map]) -> int:
 
 def execute(op: Op, program: Program, value: Callable[[str], Map]) -> Map:
     """One op on the tensors that `value` returns; int8 [C, H, W]."""
-    out = program.tensors[op.out]
+    out, made = program.tensors[op.out], program.made(op)
     x = gather(op, program, value)
     if op.norm is not None:
         return np.moveaxis(layer_norm(np.moveaxis(x.astype(np.int64), 0, -1), op.norm), -1, 0).astype(np.int8)
     if op.operand is not None:
         return multiply(x, op, program, value)
     if op.weights is None:
-        acc = maximum(x, op, (out.height, out.width))
+        acc = maximum(x, op, (made.height, made.width))
     else:
-        acc = convolve(x, op, (out.height, out.width))
+        acc = convolve(x, op, (made.height, made.width))
         assert op.bias is not None
         acc += op.bias.astype(np.int64)[:, None, None]
     y = requantize(acc, op.requant)
@@ -73,7 +73,14 @@ def execute(op: Op, program: Program, value: Callable[[str], Map]) -> Map:
         assert op.residual is not None
         other = physical(op.residual, program, value)[out.lane_of()]
         y = add(y, other.astype(np.int64), op.addition)
-    return y.astype(np.int8)
+    return pixels_of(y.astype(np.int8), op.spread) if op.spread > 1 else y.astype(np.int8)
+
+
+def pixels_of(x: Map, factor: int) -> Map:
+    """Channels to pixels: [factor * factor * C, H, W], channels by (row, column, C), to [C, factor * H, factor * W]."""
+    c, h, w = x.shape
+    parts = x.reshape(factor, factor, c // factor**2, h, w).transpose(2, 3, 0, 4, 1)
+    return np.ascontiguousarray(parts.reshape(-1, factor * h, factor * w))
 
 
 def gather(op: Op, program: Program, value: Callable[[str], Map]) -> Map:
@@ -98,7 +105,8 @@ def physical(source: Source, program: Program, value: Callable[[str], Map]) -> M
     lanes = np.array(
         program.tensors[source.tensor].lanes[source.first_block * tm : (source.first_block + source.blocks) * tm]
     )
-    part = np.where((lanes >= 0)[:, None, None], value(source.tensor)[lanes], np.int8(0)).astype(np.int8)
+    shown = value(source.tensor)[:, source.top :, source.left :]
+    part = np.where((lanes >= 0)[:, None, None], shown[lanes], np.int8(0)).astype(np.int8)
     return np.repeat(np.repeat(part, 1 << source.upsample, axis=1), 1 << source.upsample, axis=2)
 
 

@@ -24,9 +24,9 @@ from hlsgen.program.arithmetic import Requant, activation_table, addition, conv_
 from hlsgen.program.attention import MOST_KEYS, Scaling, attend_scaling, exponents, scores_scaling
 from hlsgen.program.groups import BlockGroups, block_groups, head_groups
 from hlsgen.program.layer_norm import norm_constants
-from hlsgen.program.ops import EngineConfig, Op, Operand, Program, Tensor, Window
+from hlsgen.program.ops import EngineConfig, Op, Operand, Program, Tensor, Window, spread_lanes
 from hlsgen.program.tiling import choose_tile
-from hlsgen.program.views import View, channel_slice, concatenated, headed, padded_lanes, upsampled, whole
+from hlsgen.program.views import View, channel_slice, concatenated, cut, headed, padded_lanes, upsampled, whole
 from hlsgen.quantize.spec import ConvQ, Scheme, TensorQ
 
 
@@ -96,6 +96,7 @@ class _Builder:
             "HlsgenNorm": self._norm,
             "HlsgenGrow": self._grow,
             "HlsgenCrop": self._crop,
+            "HlsgenDepthToSpace": self._depth_to_space,
             "HlsgenScores": self._scores,
             "HlsgenAttend": self._attend,
             "HlsgenConcatenate": self._concatenate,
@@ -150,6 +151,7 @@ class _Builder:
         out_quant: TensorQ = node.get_attr("quant")[out_name]
         size = output_size(node)
         weights = conv.weight
+        spread = int(node.get_attr("depth_to_space") or 1)
         source = self.tensors[x.sources[0].tensor]
         if source.fold > 1:
             weights, window = fold_weights(weights, window), fold_window(window)
@@ -164,7 +166,7 @@ class _Builder:
             )
         residual, lanes, sum_of = (
             None,
-            padded_lanes(len(weights), frozenset(self.cuts.get(out_name, ())), self.engine.tm),
+            padded_lanes(len(weights) // spread**2, frozenset(self.cuts.get(out_name, ())), self.engine.tm),
             None,
         )
         if residual_name:
@@ -189,6 +191,7 @@ class _Builder:
                 table,
                 residual,
                 sum_of,
+                spread=spread,
             ),
             lanes,
             size,
@@ -321,8 +324,19 @@ class _Builder:
             )
 
     def _crop(self, node: Any) -> None:
-        height, width = output_size(node)
-        self.views[node.outputs[0]] = replace(self.views[node.inputs[0]], height=height, width=width)
+        name, part = node.inputs[0], (int(node.get_attr("top", 0)), int(node.get_attr("left", 0)), *output_size(node))
+        view = cut(self.views[name], *part)
+        if view is None:
+            view = cut(self.addressable(name), *part)
+            assert view is not None
+        self.views[node.outputs[0]] = view
+
+    def _depth_to_space(self, node: Any) -> None:
+        """Channels to pixels where no convolution does it: a copy."""
+        name, channels = node.outputs[0], int(node.get_output_variable().shape[0])
+        self.views[name] = self.views[node.inputs[0]]
+        lanes = padded_lanes(channels, frozenset(self.cuts.get(name, ())), self.engine.tm)
+        self.repack(name, lanes, output_size(node), int(node.get_attr("factor")))
 
     def _concatenate(self, node: Any) -> None:
         self.views[node.outputs[0]] = concatenated([self.views[name] for name in node.inputs])
@@ -362,19 +376,20 @@ class _Builder:
     def emit(
         self, op: Op, lanes: tuple[int, ...], size: tuple[int, int], quant: TensorQ, reference: str | None = None
     ) -> None:
-        """Give the op its tile and its output tensor."""
+        """Give the op its tile and its output tensor, of these lanes and this size."""
+        made, grid = spread_lanes(lanes, op.spread), (size[0] // op.spread, size[1] // op.spread)
         if op.norm is not None:
-            groups = BlockGroups(1, 2 * (len(op.lanes) // self.engine.tm), len(lanes) // self.engine.tm)
+            groups = BlockGroups(1, 2 * (len(op.lanes) // self.engine.tm), len(made) // self.engine.tm)
         elif op.operand is not None:
-            groups = head_groups(op.kind, op.operand.heads, len(op.lanes), len(lanes), self.engine.tm)
+            groups = head_groups(op.kind, op.operand.heads, len(op.lanes), len(made), self.engine.tm)
         elif op.weights is None:
-            groups = block_groups(op.lanes, lanes, 1, 1, self.engine.tm)
+            groups = block_groups(op.lanes, made, 1, 1, self.engine.tm)
         else:
             per_out = len(op.weights) // op.groups
-            groups = block_groups(op.lanes, lanes, op.weights.shape[1], per_out, self.engine.tm)
+            groups = block_groups(op.lanes, made, op.weights.shape[1], per_out, self.engine.tm)
         special = op.kind if op.operand is not None or op.norm is not None else ""
         within = op.operand.window if op.operand is not None else (0, 0)
-        tile = choose_tile(self.engine, op.window, size, groups, op.multiplies, op.name, special, within)
+        tile = choose_tile(self.engine, op.window, grid, groups, op.multiplies, op.name, special, within, op.spread)
         self.ops.append(replace(op, tile=tile))
         self.tensor(op.out, lanes, size, quant, reference=reference or op.out)
 
@@ -396,7 +411,7 @@ class _Builder:
         )
         self.emit(op, x.lanes, size, quant or x.quant, reference)
 
-    def repack(self, name: str, lanes: tuple[int, ...], size: tuple[int, int] | None = None) -> None:
+    def repack(self, name: str, lanes: tuple[int, ...], size: tuple[int, int] | None = None, spread: int = 1) -> None:
         """Copy a view into a tensor of its own with the given lanes: a convolution with the identity (rule 5)."""
         x = self.views[name]
         eye = np.eye(x.channels, dtype=np.int8)[:, :, None, None]
@@ -416,6 +431,7 @@ class _Builder:
             self.no_tile,
             eye,
             folded_bias(conv, x.quant),
+            spread=spread,
         )
         self.emit(op, lanes, size or (x.height, x.width), x.quant, reference=name)
 

@@ -115,12 +115,14 @@ def fold_pixels(values: npt.NDArray[np.int8], fold: int) -> npt.NDArray[np.int8]
 
 @dataclass(frozen=True)
 class Source:
-    """Consecutive channel blocks of a tensor, upsampled by 2**upsample as they are read."""
+    """Consecutive channel blocks of a tensor from row `top` and column `left` on, upsampled by 2**upsample as they are read."""
 
     tensor: str
     first_block: int
     blocks: int
     upsample: int = 0
+    top: int = 0
+    left: int = 0
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,8 @@ class Op:
     multiplier and shift for the whole tensor, and an attention the int8 [256] exponents; blocks of scores begin with one, without
     channels, that holds the rows' largest. table: int8 [2**pre bits] or None. residual: the blocks added after the table, in the
     lanes of `out`. norm: a LayerNorm's constants; its sources are its input, twice: first its sums are taken.
+    spread: above 1, the channels it makes are spread * spread times the tensor's, by (row, column, channel): they are stored as
+    pixels (`Program.made`).
     """
 
     name: str
@@ -189,6 +193,7 @@ class Op:
     operand: Operand | None = None
     exponents: npt.NDArray[np.int8] | None = None
     norm: Norm | None = None
+    spread: int = 1
 
     @property
     def multiplies(self) -> bool:
@@ -203,6 +208,21 @@ class Op:
             tokens, channels = self.operand.keys, max(self.operand.lanes) + 1
             return tokens * channels
         return 0 if self.weights is None else int(self.weights.size)
+
+
+def spread_lanes(lanes: tuple[int, ...], spread: int) -> tuple[int, ...]:
+    """The lanes of channels that become pixels, from those of the tensor that they become."""
+    channels = max(lanes) + 1
+    return tuple(c + part * channels if c >= 0 else -1 for part in range(spread * spread) for c in lanes)
+
+
+@dataclass(frozen=True)
+class Made:
+    """Physical output lanes of an op (their logical channels, -1: none), and its output's rows and columns."""
+
+    lanes: tuple[int, ...]
+    height: int
+    width: int
 
 
 @dataclass(frozen=True)
@@ -223,6 +243,11 @@ class Program:
     fmap_beats: int = field(default=0)
     constants: Mapping[str, npt.NDArray[np.int8]] = field(default_factory=dict)
 
+    def made(self, op: Op) -> "Made":
+        """What the op makes, before its channels become pixels."""
+        out, n = self.tensors[op.out], op.spread
+        return Made(spread_lanes(out.lanes, n), out.height // n, out.width // n)
+
     def macs(self) -> int:
         """Multiply-accumulates of one inference, as the network defines them (folding adds none)."""
-        return sum(op.macs_per_pixel * self.tensors[op.out].height * self.tensors[op.out].width for op in self.ops)
+        return sum(op.macs_per_pixel * made.height * made.width for op in self.ops for made in [self.made(op)])

@@ -29,6 +29,7 @@ def choose_tile(
     where: str,
     special: str = "",
     window_of_keys: tuple[int, int] = (0, 0),
+    spread: int = 1,
 ) -> Tile:
     """A good tile before the part is known; size: the output's height and width.
 
@@ -50,6 +51,7 @@ def choose_tile(
         channels,
         special=special,
         window_of_keys=window_of_keys,
+        spread=spread,
     )
     return best_tile(engine, shape, Link(), stream_depths(engine), where)[0]
 

@@ -1,6 +1,6 @@
 """Views: what split, concatenation and upsampling make of tensors in DDR: addresses, never work."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hlsgen.program.ops import Source, Tensor
 from hlsgen.quantize.spec import TensorQ
@@ -40,19 +40,30 @@ def concatenated(views: list[View]) -> View:
             if len(sources) > 1 and _adjoin(sources[-2], source):
                 last = sources.pop()
                 first = sources.pop()
-                sources.append(Source(first.tensor, first.first_block, first.blocks + last.blocks, first.upsample))
+                sources.append(replace(first, blocks=first.blocks + last.blocks))
     first_view = views[0]
     return View(tuple(sources), tuple(lanes), channels, first_view.height, first_view.width, first_view.quant)
 
 
 def _adjoin(a: Source, b: Source) -> bool:
-    return a.tensor == b.tensor and a.upsample == b.upsample and a.first_block + a.blocks == b.first_block
+    alike = (a.tensor, a.upsample, a.top, a.left) == (b.tensor, b.upsample, b.top, b.left)
+    return alike and a.first_block + a.blocks == b.first_block
 
 
 def upsampled(view: View, log2: int) -> View:
     """Nearest-neighbour upsampling by 2**log2."""
-    sources = tuple(Source(s.tensor, s.first_block, s.blocks, s.upsample + log2) for s in view.sources)
+    sources = tuple(replace(s, upsample=s.upsample + log2) for s in view.sources)
     return View(sources, view.lanes, view.channels, view.height << log2, view.width << log2, view.quant)
+
+
+def cut(view: View, top: int, left: int, height: int, width: int) -> View | None:
+    """The part of a view from row `top` and column `left` on; None where that is no pixel of what is upsampled."""
+    if any((top | left) % (1 << s.upsample) for s in view.sources):
+        return None
+    sources = tuple(
+        replace(s, top=s.top + (top >> s.upsample), left=s.left + (left >> s.upsample)) for s in view.sources
+    )
+    return replace(view, sources=sources, height=height, width=width)
 
 
 def channel_slice(view: View, start: int, stop: int, tm: int) -> View | None:
@@ -69,9 +80,10 @@ def channel_slice(view: View, start: int, stop: int, tm: int) -> View | None:
                 continue
             if not all(inside):
                 return None
-            piece = Source(source.tensor, source.first_block + i, 1, source.upsample)
+            piece = replace(source, first_block=source.first_block + i, blocks=1)
             if sources and _adjoin(sources[-1], piece):
-                piece = Source(piece.tensor, sources[-1].first_block, sources.pop().blocks + 1, piece.upsample)
+                before = sources.pop()
+                piece = replace(before, blocks=before.blocks + 1)
             sources.append(piece)
             lanes += [c - start if c >= 0 else -1 for c in block]
     return View(tuple(sources), tuple(lanes), stop - start, view.height, view.width, view.quant)

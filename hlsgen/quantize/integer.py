@@ -19,6 +19,7 @@ from hlsgen.models.attention import (
     attend,
     attention_scores,
     cropped,
+    depth_to_space,
     grown,
     joined,
     tokens,
@@ -238,5 +239,5 @@ def operation(network: fx.GraphModule, node: fx.Node, spec: QuantSpec) -> Operat
         return (Scores if node.target is attention_scores else Attend)(spec, a, b, out)
     if node.target is grown:
         return Grown(inputs[0])
-    assert node.target in (cropped, torch.cat, torch.split, operator.getitem)
+    assert node.target in (cropped, depth_to_space, torch.cat, torch.split, operator.getitem)
     return node.target

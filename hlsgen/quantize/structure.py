@@ -6,7 +6,7 @@ import operator
 import torch
 from torch import fx, nn
 
-from hlsgen.models.attention import attention_scores, cropped, grown
+from hlsgen.models.attention import attention_scores, cropped, depth_to_space, grown
 from hlsgen.models.network import ATTENTION, activation_kind, constant_of
 
 
@@ -35,7 +35,7 @@ def activations_fed(network: fx.GraphModule) -> dict[str, fx.Node]:
 def shared_scales(network: fx.GraphModule) -> dict[str, str]:
     """By node: the node whose quantization it has.
 
-    split, getitem, max pool and upsampling only move values, so they have their input's; the inputs of a cat become
+    split, getitem, max pool, upsampling and the like only move values, so they have their input's; the inputs of a cat become
     one tensor, so they share one (as torch.ao's FX mode does). Every other node has its own, unless a cat joined it.
     """
     parent: dict[str, str] = {}
@@ -55,6 +55,7 @@ def shared_scales(network: fx.GraphModule) -> dict[str, str]:
             torch.cat,
             grown,
             cropped,
+            depth_to_space,
         )
         if moves:
             for source in node.all_input_nodes:

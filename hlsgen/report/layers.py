@@ -9,7 +9,7 @@ import torch
 from torch import fx, nn
 
 from hlsgen.frontend.onnx_write import attention_macs
-from hlsgen.models.attention import attend, attention_scores, cropped, grown
+from hlsgen.models.attention import attend, attention_scores, cropped, depth_to_space, grown
 from hlsgen.models.network import ATTENTION, activation_kind
 from hlsgen.quantize.spec import TensorQ
 from hlsgen.report.facts import LayerFacts
@@ -58,6 +58,7 @@ def describe(network: fx.GraphModule, node: fx.Node) -> str:
     if node.op != "call_module":
         names = {torch.add: "addition", torch.cat: "concatenation", operator.getitem: "split"}
         names |= {attention_scores: "attention scores", attend: "attention", grown: "zeros around", cropped: "cut"}
+        names |= {depth_to_space: "channels to pixels"}
         return names.get(node.target, str(node.target)) if callable(node.target) else str(node.target)
     module = network.get_submodule(str(node.target))
     activation = activation_kind(module)

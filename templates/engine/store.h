@@ -12,9 +12,49 @@ inline void store_output(int index, hls::stream<beat_t> &in, beat_t *memory) {
 #ifdef ATTENTION
     int head_at = op.out;  // scores: the head's first block, which holds its rows' largest
 #endif
+#ifdef SPREAD
+    int share = 0, share_y = 0, share_x = 0, share_row = op.out;  // block of a share, its row and column, their first beat
+#endif
     for (int t = 0; t < op.tiles; t++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_TILES
         const int rows = tile_rows(w, op), cols = tile_cols(w, op), blocks = tile_blocks(w, op);
+#ifdef SPREAD
+        // Channels as pixels, a pixel a burst: the blocks of a tile's pixels are those of share 0, then of share 1, ...
+        if (op.spread > 1) {
+            if (w.m == 0) {
+                share = share_y = share_x = 0;
+                share_row = op.out;
+            }
+            for (int b = 0; b < blocks; b++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
+                int row_at = share_row + times(share, op.plane) + share_x * BLOCK_BEATS + w.row_at + w.col_at;
+                for (int r = 0; r < rows; r++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_ROWS
+                    int at = row_at;
+                    for (int c = 0; c < cols; c++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_ROWS
+                        for (int i = 0; i < BLOCK_BEATS; i++) {
+#pragma HLS PIPELINE II=1
+                            memory[at + i] = in.read();
+                        }
+                        at += op.spread_pixel;
+                    }
+                    row_at += op.row;
+                }
+                share++;
+                if (share == op.spread_blocks) {
+                    share = 0;
+                    share_x++;
+                }
+                if (share_x == op.spread) {
+                    share_x = 0;
+                    share_row += op.spread_row;
+                }
+            }
+            walk_next(w, op);
+            continue;
+        }
+#endif
         const bool whole = cols == op.out_w;
         const int bursts = whole ? 1 : rows;
         const int length = (whole ? times(rows, cols) : cols) * BLOCK_BEATS;

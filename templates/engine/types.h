@@ -129,6 +129,11 @@ struct op_t {
 #ifdef NORM
     int norm_channels, norm_epsilon;
 #endif
+#ifdef SPREAD
+    int spread;                     // channels are stored as spread x spread pixels; 1: as channels
+    int spread_blocks;              // channel blocks of one pixel's share
+    int spread_pixel, spread_row;   // beats to the next pixel of this share, to the next row of the map
+#endif
 #ifdef ATTENTION
     int operand, operand_plane;     // keys or values: first beat, beats from one channel block to the next
     int keys, last_keys;            // of a head; of them in the last block

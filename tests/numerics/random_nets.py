@@ -48,7 +48,21 @@ class RandomNet:
 
     def step(self) -> str:
         r = self.random
-        kinds = ["conv", "conv", "residual", "split", "cat", "pool", "up", "add", "act", "depthwise", "grouped"]
+        kinds = [
+            "conv",
+            "conv",
+            "residual",
+            "split",
+            "cat",
+            "pool",
+            "up",
+            "add",
+            "act",
+            "depthwise",
+            "grouped",
+            "part",
+            "pixels",
+        ]
         kind = str(r.choice(kinds))
         x = self.pick()
         c, h, w = self.layers.shapes[x]
@@ -86,6 +100,19 @@ class RandomNet:
         if kind == "act":
             name = self.name("act")
             self.layers.activation(name, x, self.q, str(r.choice(KINDS)), 0.1)
+            return name
+        if kind == "part":
+            size = (int(r.integers(1, h + 1)), int(r.integers(1, w + 1)))
+            at = (int(r.integers(0, h - size[0] + 1)), int(r.integers(0, w - size[1] + 1)))
+            name = self.name("part")
+            self.layers.crop(name, x, self.q, size, at)
+            return name
+        if kind == "pixels" and h * w <= 400:
+            factor = int(r.integers(2, 4))
+            inner = self.conv(x, act=bool(r.integers(2)), out=factor**2 * int(r.integers(1, 20)))
+            self.live += [inner] if r.random() < 0.2 else []
+            name = self.name("pixels")
+            self.layers.depth_to_space(name, inner, self.q, factor)
             return name
         if kind == "depthwise":
             return self.conv(x, act=bool(r.integers(2)), out=c, groups=c)

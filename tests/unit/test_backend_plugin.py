@@ -45,7 +45,8 @@ def test_registering_again_changes_nothing() -> None:
 
 def test_every_pass_is_registered_and_in_a_flow() -> None:
     passes = set(get_backend_passes("Hlsgen"))
-    names = ("set_types", "supported", "fuse_activation", "fuse_residual", "check_shapes", "adopt")
+    names = ("set_types", "supported", "fuse_activation", "fuse_residual", "fuse_depth_to_space")
+    names += ("check_shapes", "adopt")
     assert passes == {f"hlsgen:{name}" for name in names}
     flows = [get_flow(f"hlsgen:{name}") for name in ("types", "supported", "fuse", "passes", "adopt", "convert")]
     assert passes == {name for flow in flows for name in flow.optimizers}

@@ -22,7 +22,15 @@ from hlsgen.errors import HlsgenError
 from hlsgen.program.arithmetic import fraction_bits
 from hlsgen.quantize.spec import TensorQ
 
-MOVERS = ("HlsgenConcatenate", "HlsgenSplit", "MaxPooling2D", "UpSampling2D", "HlsgenGrow", "HlsgenCrop")
+MOVERS = (
+    "HlsgenConcatenate",
+    "HlsgenSplit",
+    "MaxPooling2D",
+    "UpSampling2D",
+    "HlsgenGrow",
+    "HlsgenCrop",
+    "HlsgenDepthToSpace",
+)
 
 
 class CheckShapes(ModelOptimizerPass):  # type: ignore[misc]
@@ -113,6 +121,8 @@ def output_shapes(node: Any, inputs: list[tuple[int, ...]]) -> list[tuple[int, .
         oh = window_size(h, get(f"{kernel}_height"), get("stride_height"), get("pad_top"), get("pad_bottom"))
         ow = window_size(w, get(f"{kernel}_width"), get("stride_width"), get("pad_left"), get("pad_right"))
         shape = (get("n_filt"), oh, ow)
+        if kind == "Conv2D" and get("depth_to_space"):
+            return [_spread(node, shape, int(get("depth_to_space")))]
         _expect(node, len(inputs) == 1 or (kind == "Conv2D" and inputs[1:] == [shape]), inputs)
         return [shape]
     if kind == "UpSampling2D":
@@ -134,10 +144,20 @@ def output_shapes(node: Any, inputs: list[tuple[int, ...]]) -> list[tuple[int, .
     if kind == "HlsgenGrow":
         return [(c, h + get("pad_bottom"), w + get("pad_right"))]
     if kind == "HlsgenCrop":
-        _expect(node, get("out_height") <= h and get("out_width") <= w, inputs)
+        top, left = get("top", 0), get("left", 0)
+        _expect(node, top + get("out_height") <= h and left + get("out_width") <= w, inputs)
         return [(c, get("out_height"), get("out_width"))]
+    if kind == "HlsgenDepthToSpace":
+        return [_spread(node, (c, h, w), int(get("factor")))]
     _expect(node, all(shape == inputs[0] for shape in inputs), inputs)  # activation, addition
     return [inputs[0]]
+
+
+def _spread(node: Any, shape: tuple[int, int, int], factor: int) -> tuple[int, int, int]:
+    """(C, H, W) of `shape` with its channels made pixels."""
+    c, h, w = shape
+    _expect(node, c % factor**2 == 0, [shape])
+    return c // factor**2, factor * h, factor * w
 
 
 def _expect(node: Any, fits: bool, inputs: list[tuple[int, ...]]) -> None:

@@ -6,7 +6,8 @@
 3. The Conv2D gets `residual` (the other tensor, also its second input), `residual_quant` (its own quantization before
    the addition) and, where it has none yet, `conv_name`; it takes the addition's name, output tensor, quantization and
    place in the order, which is behind both operands.
-4. A Conv2D that already has a residual keeps it: a second addition stays a layer.
+4. A Conv2D that already has a residual keeps it: a second addition stays a layer. So does one behind a Conv2D whose channels
+   become pixels.
 
 Before: supported layers, fuse_activation. After: no addition of different tensors reads a convolution of its own that
 has no residual.
@@ -45,7 +46,10 @@ class FuseResidual(OptimizerPass):  # type: ignore[misc]
         fit = [
             layer
             for layer in operands
-            if isinstance(layer, Conv2D) and layer.get_attr("residual") is None and uses(model, layer.outputs[0]) == 1
+            if isinstance(layer, Conv2D)
+            and layer.get_attr("residual") is None
+            and not layer.get_attr("depth_to_space")
+            and uses(model, layer.outputs[0]) == 1
         ]
         order = list(model.get_layers())
         return max(fit, key=order.index, default=None)

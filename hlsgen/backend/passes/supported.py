@@ -18,7 +18,7 @@ ACTIVATIONS = ("silu", "sigmoid", "relu", "leaky_relu", "hardswish", "gelu", "id
 SUPPORTED = (
     "Input, Conv2D, DepthwiseConv2D, Dense, BatchNormalization after them, "
     f"Activation ({', '.join(ACTIVATIONS)}), MaxPooling2D, Merge (add), Concatenate, Split, UpSampling2D (nearest), "
-    "HlsgenNorm, HlsgenScores, HlsgenAttend"
+    "HlsgenNorm, HlsgenScores, HlsgenAttend, HlsgenDepthToSpace"
 )
 
 
