@@ -29,7 +29,7 @@ from typing import Any
 from hls4ml.model import layers as hls4ml_layers
 
 from hlsgen.errors import HlsgenError
-from hlsgen.quantize.spec import SCHEMES, Scheme
+from hlsgen.quantize.spec import ENGINE_SCHEMES, Scheme
 
 Shape = tuple[int, int, int]  # channels, height, width
 Pads = tuple[int, int, int, int]  # top, bottom, left, right
@@ -160,8 +160,8 @@ def quant_of(node: Any) -> dict[str, Any]:
 def scheme_of(graph: Any) -> Scheme:
     """The quantization scheme of a ModelGraph made by `model_graph` (or adopted)."""
     scheme = graph.config.config.get(SCHEME_KEY)
-    if scheme not in SCHEMES:
-        raise HlsgenError(f"expected {SCHEME_KEY} in the graph's configuration to be one of {SCHEMES}, got {scheme!r}")
+    if scheme not in ENGINE_SCHEMES:
+        raise HlsgenError(f"expected {SCHEME_KEY} in the graph's configuration to be one of {ENGINE_SCHEMES}, got {scheme!r}")
     return scheme  # type: ignore[no-any-return]
 
 

@@ -13,7 +13,7 @@ from hlsgen.backend.graph import layers_of, model_graph
 from hlsgen.backend.layer_list import LayerList
 from hlsgen.backend.layers import ARRAYS, ATTRIBUTES
 from hlsgen.errors import HlsgenError
-from hlsgen.quantize.spec import SCHEMES, TensorQ
+from hlsgen.quantize.spec import ENGINE_SCHEMES, TensorQ
 
 FORMAT = 1
 JSON, NPZ = "layers.json", "weights.npz"
@@ -44,7 +44,7 @@ def read(folder: Path, project: str, output_dir: Path | str, part: str = "xc7z02
     """
     try:
         stored = json.loads((folder / JSON).read_text(encoding="utf-8"))
-        if stored["format"] != FORMAT or stored["scheme"] not in SCHEMES:
+        if stored["format"] != FORMAT or stored["scheme"] not in ENGINE_SCHEMES:
             raise ValueError(f"format {stored['format']}, scheme {stored['scheme']}")
         layers = LayerList(stored["scheme"], outputs=stored["outputs"], layouts=stored["layouts"])
         with np.load(folder / NPZ, allow_pickle=False) as arrays:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -90,7 +91,7 @@ def scores(
     window: (rows, columns); where given, N is their product and queries meet the keys of their own window.
     """
     if window != (0, 0):
-        return _by_window(lambda a, b: scores(a, b, heads, constants), q, k, window)
+        return over_windows(lambda a, b: scores(a, b, heads, constants), q, k, window)
     a, b = _tokens(q, heads), _tokens(k, heads)
     acc = np.einsum("hcj,hci->hji", b, a, optimize=True)
     return scale(acc.reshape(-1, *q.shape[1:]), constants)
@@ -107,7 +108,7 @@ def attend(
 ) -> Ints:
     """int64 [heads * e, H, W] from scores int8 [heads * N, H, W] and values int8 [heads * e, H', W'] with their zero point."""
     if window != (0, 0):
-        return _by_window(lambda a, b: attend(a, b, heads, table, zero_point, constants), s, v, window)
+        return over_windows(lambda a, b: attend(a, b, heads, table, zero_point, constants), s, v, window)
     rows, values = _tokens(s, heads), _tokens(v, heads)  # [heads, N, queries], [heads, e, N]
     p = table.astype(np.int64)[rows.max(axis=1, keepdims=True) - rows]
     total = p.sum(axis=1)  # [heads, queries]
@@ -119,12 +120,12 @@ def attend(
     return np.clip(y, out.low, out.high).reshape(-1, *s.shape[1:])
 
 
-def _by_window(
-    function: Callable[[npt.NDArray[np.int8], npt.NDArray[np.int8]], Ints],
-    a: npt.NDArray[np.int8],
-    b: npt.NDArray[np.int8],
+def over_windows(
+    function: Callable[[npt.NDArray[Any], npt.NDArray[Any]], npt.NDArray[Any]],
+    a: npt.NDArray[Any],
+    b: npt.NDArray[Any],
     window: Window,
-) -> Ints:
+) -> npt.NDArray[Any]:
     """`function` on the same window of two maps, window by window; the results as one map."""
     height, width = a.shape[1:]
     bands = []

@@ -1,14 +1,27 @@
 """From a Program to what the engine reads: instructions, sources, and the bytes of tables, parameters and weights."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hlsgen.errors import HlsgenError
 from hlsgen.program.attention import LARGEST_WEIGHT
+from hlsgen.program.dynamic import extent
+from hlsgen.program.encode_dynamic import (
+    CHANNEL_BYTES,
+    dynamic_fields,
+    dynamic_groups,
+    dynamic_parameters,
+    extent_beat,
+    largest_row,
+    largest_sum,
+    operand_sources,
+    stacked,
+)
 from hlsgen.program.groups import BlockGroups, block_groups, head_groups
-from hlsgen.program.ops import EngineConfig, Op, Program
+from hlsgen.program.ops import EngineConfig, Op, Program, Source, Tensor
 from hlsgen.program.tiling import _patch
 
 KINDS = {"scores": 2, "attend": 3, "norm": 4}
@@ -56,7 +69,13 @@ class Encoded:
 
 def op_groups(op: Op, program: Program) -> BlockGroups:
     """How the op's input blocks feed its output blocks."""
-    lanes, tm = program.made(op).lanes, program.engine.tm
+    return groups_between(op, program.made(op).lanes, program.engine.tm)
+
+
+def groups_between(op: Op, lanes: tuple[int, ...], tm: int) -> BlockGroups:
+    """`op_groups` for an output in `lanes`."""
+    if op.floats is not None:
+        return dynamic_groups(op, lanes, tm)
     if op.norm is not None:  # every output channel needs all of the input, which is read twice
         return BlockGroups(1, 2 * (len(op.lanes) // tm), len(lanes) // tm)
     if op.operand is not None:
@@ -74,10 +93,10 @@ def table_bytes(program: Program) -> int:
 
 def halves_of_last(op: Op, groups: BlockGroups, engine: EngineConfig) -> int:
     """TN-wide passes that cover the lanes in use of every group's last input block."""
-    tm = engine.tm
+    tm, blocks = engine.tm, len(op.lanes) // engine.tm // groups.count
     used = 1
     for g in range(groups.count):
-        last = op.lanes[((g + 1) * groups.inputs - 1) * tm : (g + 1) * groups.inputs * tm]
+        last = op.lanes[((g + 1) * blocks - 1) * tm : (g + 1) * blocks * tm]
         used = max([used] + [i + 1 for i, c in enumerate(last) if c >= 0])
     return -(-used // engine.tn)
 
@@ -101,20 +120,38 @@ def encode(program: Program) -> Encoded:
         beat += (len(parameters) + len(weights)) // engine.beat
         pieces += [parameters, weights]
         instructions.append(fields)
-        sources += source_table(op, program)
+        sources += source_table(op.sources, program)
+        if op.floats is not None:
+            fields["operand_source"] = len(sources)
+            sources += source_table(operand_sources(op), program)
     constants = []
     for name, value in program.constants.items():
         tensor = program.tensors[name]
-        pieces.append(tensor.pack(value, engine.tm))
-        constants.append((tensor.address, beat, tensor.bytes() // engine.beat))
-        beat += tensor.bytes() // engine.beat
+        pieces.append(in_memory(tensor, value, engine))
+        constants.append((tensor.address, beat, tensor.beats(engine.beat)))
+        beat += tensor.beats(engine.beat)
     data = np.concatenate(pieces) if pieces else np.zeros(0, np.int8)
     bounds = _bounds(program, instructions, sources, table_size)
     return Encoded(tuple(instructions), tuple(sources), data, bounds, tuple(constants))
 
 
+def in_memory(tensor: Tensor, value: npt.NDArray[Any], engine: EngineConfig) -> npt.NDArray[np.int8]:
+    """The bytes of a tensor in DDR, with its extent behind it where it is float32."""
+    data = tensor.pack(value, engine.tm)
+    if tensor.element == 1:
+        return data
+    held = np.zeros(engine.beat, np.int8)
+    held[:8] = np.array(extent(value), "<f4").view(np.int8)
+    return np.concatenate([data, held])
+
+
 def instruction(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]:
     """The op's `op_t` fields, without the addresses that the encoding assigns."""
+    fields = _fields(op, program, groups)
+    return fields | dynamic_fields(op, program, groups) if op.floats is not None else fields
+
+
+def _fields(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]:
     engine, out, made = program.engine, program.tensors[op.out], program.made(op)
     multiplies, add = op.multiplies, op.addition
     tiles_m = groups.count * -(-groups.outputs // op.tile.blocks)
@@ -187,7 +224,7 @@ def _spread(op: Op, program: Program) -> dict[str, int]:
 
 def has_norm(program: Program) -> bool:
     """Whether the engine needs what LayerNorm needs."""
-    return any(op.norm is not None for op in program.ops)
+    return any(op.kind == "norm" for op in program.ops)
 
 
 def _last_lanes(op: Op, engine: EngineConfig) -> dict[str, int]:
@@ -217,7 +254,8 @@ def _attention(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]:
     if operand is None:
         return dict.fromkeys(names.split(), 0)
     plane = _plane(program, operand.source.tensor)
-    line = program.tensors[operand.source.tensor].width * tm // program.engine.beat
+    other = program.tensors[operand.source.tensor]
+    line = other.width * tm * other.element // program.engine.beat
     whole = operand.window == (0, 0)
     values = (
         program.tensors[operand.source.tensor].address + operand.source.first_block * plane,
@@ -238,10 +276,12 @@ def _products(op: Op, program: Program, groups: BlockGroups, tiles_m: int) -> di
     engine, out, tile = program.engine, program.made(op), op.tile
     repeats = -(-out.height // tile.rows) * -(-out.width // tile.cols)
     taps = op.window.kernel[0] * op.window.kernel[1]
-    full = groups.inputs - 1 - (op.kind == "attend")  # nothing is multiplied by the rows' largest
+    largest = op.kind == "attend" and op.floats is None
+    full = groups.inputs - 1 - largest  # nothing is multiplied by the rows' largest
     halves = full * (engine.tm // engine.tn) + halves_of_last(op, groups, engine)
     passes = groups.count * groups.outputs * halves * taps if op.multiplies else 0
-    n, pixel, plane = op.spread, engine.tm // engine.beat, _plane(program, op.out)
+    n, plane = op.spread, _plane(program, op.out)
+    pixel = engine.tm * program.tensors[op.out].element // engine.beat
     row = n * program.tensors[op.out].width * pixel
     return {
         "tiles": repeats * tiles_m,
@@ -262,23 +302,27 @@ def _products(op: Op, program: Program, groups: BlockGroups, tiles_m: int) -> di
 
 def _plane(program: Program, tensor: str) -> int:
     t = program.tensors[tensor]
-    return t.height * t.width * program.engine.tm // program.engine.beat
+    return t.height * t.width * program.engine.tm * t.element // program.engine.beat
 
 
-def source_table(op: Op, program: Program) -> list[dict[str, int]]:
-    """The op's `source_t` entries."""
+def source_table(sources: tuple[Source, ...], program: Program) -> list[dict[str, int]]:
+    """The `source_t` entries of an op's input, or of what stands in the place of weights."""
     rows, end = [], 0
-    for source in op.sources:
+    for source in sources:
         tensor, plane = program.tensors[source.tensor], _plane(program, source.tensor)
         end += source.blocks
         base = tensor.address + source.first_block * plane
-        base += (source.top * tensor.width + source.left) * program.engine.tm // program.engine.beat
+        base += (source.top * tensor.width + source.left) * program.engine.tm * tensor.element // program.engine.beat
         rows.append({"base": base, "plane": plane, "width": tensor.width, "upsample": source.upsample, "end": end})
+        if program.scheme == "dynamic":
+            rows[-1]["extent"] = extent_beat(program, source.tensor)
     return rows
 
 
 def parameter_bytes(op: Op, program: Program, table_size: int) -> npt.NDArray[np.int8]:
     """The activation table (where there is one) and eight bytes a physical output channel; int8."""
+    if op.floats is not None:
+        return dynamic_parameters(op, np.array(program.tensors[op.out].lanes))
     if op.operand is not None:
         return np.zeros(0, np.int8)
     lanes = np.array(program.made(op).lanes)
@@ -313,7 +357,7 @@ def weight_bytes(op: Op, program: Program, groups: BlockGroups) -> npt.NDArray[n
         return np.zeros(0, np.int8)
     engine, out_lanes = program.engine, np.array(program.made(op).lanes)
     tm, tn = engine.tm, engine.tn
-    physical = _physical_weights(op, out_lanes)
+    physical = stacked(op, lambda part: _physical_weights(part, out_lanes))
     last_halves = halves_of_last(op, groups, engine)
     pieces = []
     for g in range(groups.count):
@@ -359,6 +403,9 @@ def _bounds(
     acc = biased = add = 128
     shift = 1
     for op in program.ops:
+        if op.floats is not None:
+            acc = max(acc, largest_sum(op))
+            continue
         if op.weights is not None:
             assert op.bias is not None
             sums = np.abs(op.weights.astype(np.int64)).sum(axis=(1, 2, 3)) * 128
@@ -386,7 +433,8 @@ def _bounds(
     rows = [i["tile_h"] for i in instructions]
     patches = [_patch(op.window, op.tile) for op in program.ops]
     steps = [i["tiles_y"] * i["tiles_x"] * i["tiles_m"] * i["in_blocks"] + 1 for i in instructions]
-    block_beats = engine.tm // engine.beat
+    stored_beats = max(t.element for t in program.tensors.values()) * engine.tm // engine.beat
+    channel_bytes = CHANNEL_BYTES if program.scheme == "dynamic" else PARAMETER_BYTES
     return Bounds(
         acc_bits=signed_bits(acc),
         biased_bits=signed_bits(biased),
@@ -399,24 +447,29 @@ def _bounds(
         blocks=max([i["tile_m"] for i in instructions] + [s["end"] for s in sources]),
         sources=max(len(op.sources) for op in program.ops),
         rows=max(rows + [p[0] for p in patches]),
-        burst=max(p[0] * p[1] * block_beats for p in patches),
+        burst=max(p[0] * p[1] * stored_beats for p in patches),
         weight_beats=max(1, len(sources), _largest_weights(program)),
         steps=max(steps),
         step_cycles=_largest_step(program, patches),
         parameter_beats=max(
-            (table_size + i["channels"] * PARAMETER_BYTES) // engine.beat
+            (table_size + i["channels"] * channel_bytes) // engine.beat
             for i, op in zip(instructions, program.ops, strict=True)
             if op.operand is None
         ),
-        tile_pixels=max((op.tile.rows * op.tile.cols for op in program.ops if op.operand or op.norm), default=0),
-        row_sum_bits=max(((LARGEST_WEIGHT * op.operand.keys).bit_length() for op in attends if op.operand), default=0),
+        tile_pixels=max((op.tile.rows * op.tile.cols for op in program.ops if op.special), default=0),
+        row_sum_bits=max((_largest_row(op).bit_length() for op in attends), default=0),
     )
+
+
+def _largest_row(op: Op) -> int:
+    assert op.operand is not None
+    return largest_row(op) if op.floats is not None else LARGEST_WEIGHT * op.operand.keys
 
 
 def _largest_weights(program: Program) -> int:
     tm, beat = program.engine.tm, program.engine.beat
     sizes = [
-        len(op.lanes) * len(program.made(op).lanes) * op.window.kernel[0] * op.window.kernel[1] // beat
+        len(op.lanes) * len(program.made(op).lanes) * op.window.kernel[0] * op.window.kernel[1] * (op.floats.parts if op.floats else 1) // beat
         for op in program.ops
         if op.weights is not None
     ]

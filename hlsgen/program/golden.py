@@ -1,17 +1,20 @@
 """The golden model: docs/arithmetic.md in numpy, op by op on the Program, independent of PyTorch and of the C++."""
 
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hlsgen.errors import HlsgenError
+from hlsgen.program import golden_dynamic
 from hlsgen.program.arithmetic import Ints, add, requantize
 from hlsgen.program.attention import Scaling, attend, scores
+from hlsgen.program.encode_dynamic import operand_sources
 from hlsgen.program.layer_norm import layer_norm
 from hlsgen.program.ops import Op, Program, Source, fold_pixels
 
-Map = npt.NDArray[np.int8]
+Map = npt.NDArray[Any]
 
 
 def run(program: Program, image: Map) -> dict[str, Map]:
@@ -56,6 +59,13 @@ def execute(op: Op, program: Program, value: Callable[[str], Map]) -> Map:
     """One op on the tensors that `value` returns; int8 [C, H, W]."""
     out, made = program.tensors[op.out], program.made(op)
     x = gather(op, program, value)
+    if op.floats is not None:
+        columns = _windows(x, op, (out.height, out.width), 0)
+        other = physical(op.residual, program, value)[out.lane_of()] if op.residual is not None else None
+        operand = op.operand and logical(
+            np.concatenate([physical(s, program, value) for s in operand_sources(op)]), op.operand.lanes
+        )
+        return golden_dynamic.execute(op, x, columns, other, operand, value)
     if op.norm is not None:
         return np.moveaxis(layer_norm(np.moveaxis(x.astype(np.int64), 0, -1), op.norm), -1, 0).astype(np.int8)
     if op.operand is not None:
@@ -100,13 +110,13 @@ def logical(values: Map, lanes: tuple[int, ...]) -> Map:
 
 
 def physical(source: Source, program: Program, value: Callable[[str], Map]) -> Map:
-    """The lanes of a source, upsampled; int8 [blocks * TM, H, W], 0 where a lane holds no channel."""
+    """The lanes of a source, upsampled; [blocks * TM, H, W], 0 where a lane holds no channel."""
     tm = program.engine.tm
     lanes = np.array(
         program.tensors[source.tensor].lanes[source.first_block * tm : (source.first_block + source.blocks) * tm]
     )
-    shown = value(source.tensor)[:, source.top :, source.left :]
-    part = np.where((lanes >= 0)[:, None, None], shown[lanes], np.int8(0)).astype(np.int8)
+    held = value(source.tensor)[:, source.top :, source.left :]
+    part = np.where((lanes >= 0)[:, None, None], held[lanes], 0).astype(held.dtype)
     return np.repeat(np.repeat(part, 1 << source.upsample, axis=1), 1 << source.upsample, axis=2)
 
 

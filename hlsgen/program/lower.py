@@ -22,7 +22,7 @@ from hlsgen.backend.layers import scheme_of
 from hlsgen.errors import HlsgenError
 from hlsgen.program.arithmetic import Requant, activation_table, addition, conv_requant
 from hlsgen.program.attention import MOST_KEYS, Scaling, attend_scaling, exponents, scores_scaling
-from hlsgen.program.groups import BlockGroups, block_groups, head_groups
+from hlsgen.program.encode import groups_between
 from hlsgen.program.layer_norm import norm_constants
 from hlsgen.program.ops import EngineConfig, Op, Operand, Program, Tensor, Window, spread_lanes
 from hlsgen.program.tiling import choose_tile
@@ -36,7 +36,9 @@ def lower(graph: Any, engine: EngineConfig) -> Program:
     Raises:
         HlsgenError: where a layer has no machine op, or an op does not fit the engine's buffers.
     """
-    builder = _Builder(graph, engine)
+    from hlsgen.program.lower_dynamic import DynamicBuilder
+
+    builder = (DynamicBuilder if scheme_of(graph) == "dynamic" else Builder)(graph, engine)
     for node in graph.get_layers():
         builder.node(node)
     return builder.finish()
@@ -45,7 +47,7 @@ def lower(graph: Any, engine: EngineConfig) -> Program:
 MOST_CHANNELS = 4096  # of a LayerNorm: templates/engine/norm.h's widths
 
 
-class _Builder:
+class Builder:
     def __init__(self, graph: Any, engine: EngineConfig) -> None:
         self.graph = graph
         self.engine = engine
@@ -77,7 +79,7 @@ class _Builder:
     def tensor(self, name: str, lanes: tuple[int, ...], size: tuple[int, int], quant: TensorQ, **more: Any) -> Tensor:
         channels = max(lanes) + 1
         made = Tensor(name, channels, *size, quant, lanes, self.next_beat, more.pop("reference", name), **more)
-        self.next_beat += made.bytes() // self.engine.beat
+        self.next_beat += made.beats(self.engine.beat)
         self.tensors[name] = made
         self.views[made.reference] = whole(made, self.engine.tm)
         return made
@@ -231,10 +233,7 @@ class _Builder:
     def _norm(self, node: Any) -> None:
         x, quant = self.by_head(node.inputs[0], 1), node.get_attr("quant")[node.outputs[0]]
         gamma, beta = (np.asarray(node.get_attr(key), np.float64) for key in ("gamma", "beta"))
-        if x.channels > MOST_CHANNELS:
-            raise HlsgenError(
-                f"LayerNorm at {node.name} has {x.channels} channels, at most {MOST_CHANNELS} are supported"
-            )
+        check_channels(node.name, x)
         constants = norm_constants(gamma, beta, float(node.get_attr("epsilon")), x.quant, quant)
         if constants.epsilon >= 1 << 31:
             raise HlsgenError(
@@ -256,11 +255,7 @@ class _Builder:
             raise HlsgenError(
                 f"attention at {node.name} has {keys} keys, at most {MOST_KEYS} are supported; give a smaller image"
             )
-        rows = padded_lanes(keys, frozenset(), tm)
-        lanes: list[int] = []
-        for head in range(heads):  # the rows' largest, then the keys
-            lanes += [-1] * tm + [head * keys + j if j >= 0 else -1 for j in rows]
-        self.product(node, "scores", q, k, constants, tuple(lanes))
+        self.product(node, "scores", q, k, constants, score_lanes(heads, keys, tm))
 
     def _attend(self, node: Any) -> None:
         s = self.views[node.inputs[0]]
@@ -378,18 +373,9 @@ class _Builder:
     ) -> None:
         """Give the op its tile and its output tensor, of these lanes and this size."""
         made, grid = spread_lanes(lanes, op.spread), (size[0] // op.spread, size[1] // op.spread)
-        if op.norm is not None:
-            groups = BlockGroups(1, 2 * (len(op.lanes) // self.engine.tm), len(made) // self.engine.tm)
-        elif op.operand is not None:
-            groups = head_groups(op.kind, op.operand.heads, len(op.lanes), len(made), self.engine.tm)
-        elif op.weights is None:
-            groups = block_groups(op.lanes, made, 1, 1, self.engine.tm)
-        else:
-            per_out = len(op.weights) // op.groups
-            groups = block_groups(op.lanes, made, op.weights.shape[1], per_out, self.engine.tm)
-        special = op.kind if op.operand is not None or op.norm is not None else ""
+        groups = groups_between(op, made, self.engine.tm)
         within = op.operand.window if op.operand is not None else (0, 0)
-        tile = choose_tile(self.engine, op.window, grid, groups, op.multiplies, op.name, special, within, op.spread)
+        tile = choose_tile(self.engine, op.window, grid, groups, op.multiplies, op.name, op.special, within, op.spread)
         self.ops.append(replace(op, tile=tile))
         self.tensor(op.out, lanes, size, quant, reference=reference or op.out)
 
@@ -486,6 +472,21 @@ class _Builder:
         )
 
 
+def check_channels(name: str, x: View) -> None:
+    """Raises HlsgenError where a LayerNorm has too many channels."""
+    if x.channels > MOST_CHANNELS:
+        raise HlsgenError(f"LayerNorm at {name} has {x.channels} channels, at most {MOST_CHANNELS} are supported")
+
+
+def score_lanes(heads: int, keys: int, tm: int) -> tuple[int, ...]:
+    """Of a map of scores: head by head a block for the rows' largest, then the keys'."""
+    rows = padded_lanes(keys, frozenset(), tm)
+    lanes: list[int] = []
+    for head in range(heads):
+        lanes += [-1] * tm + [head * keys + j if j >= 0 else -1 for j in rows]
+    return tuple(lanes)
+
+
 def class_of(node: Any) -> str:
     """The layer's class as `hlsgen.backend.layers` lists it."""
     return str(node.get_attr("class_name"))
@@ -539,7 +540,7 @@ def fold_weights(weights: npt.NDArray[np.int8], window: Window) -> npt.NDArray[n
     """int8 [O, C, KH, KW] to [O, C * 4, KH', KW'] for `fold_window`; channel order (c, dy, dx)."""
     folded = fold_window(window)
     o, c = weights.shape[:2]
-    out = np.zeros((o, c, 2, 2, *folded.kernel), np.int8)
+    out = np.zeros((o, c, 2, 2, *folded.kernel), weights.dtype)
     for ky in range(window.kernel[0]):
         row, dy = divmod(ky - window.pad[0], 2)
         for kx in range(window.kernel[1]):

@@ -7,13 +7,14 @@ concatenation is a list of addresses.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from hlsgen.errors import HlsgenError
 from hlsgen.program.arithmetic import Addition, Requant
+from hlsgen.program.dynamic import FloatOp
 from hlsgen.program.layer_norm import Norm
 from hlsgen.quantize.spec import Scheme, TensorQ
 
@@ -81,20 +82,35 @@ class Tensor:
     reference: str
     fold: int = 1
 
-    def bytes(self) -> int:
-        return len(self.lanes) * self.height * self.width
+    @property
+    def element(self) -> int:
+        """Bytes of an element: 1, of a float32 4."""
+        return 4 if self.quant.bits == 32 else 1
 
-    def pack(self, values: npt.NDArray[np.int8], tm: int) -> npt.NDArray[np.int8]:
-        """[C, H, W] int8 to the bytes in DDR (flat); lanes without a channel hold 0."""
+    def bytes(self) -> int:
+        return len(self.lanes) * self.height * self.width * self.element
+
+    def beats(self, beat: int) -> int:
+        """Beats of `beat` bytes that it takes; behind a float32 tensor stands one with its extent."""
+        return self.bytes() // beat + (self.element == 4)
+
+    @property
+    def kind(self) -> type[np.generic]:
+        """Its elements' type in memory."""
+        return np.float32 if self.element == 4 else np.int8
+
+    def pack(self, values: npt.NDArray[Any], tm: int) -> npt.NDArray[np.int8]:
+        """[C, H, W] int8 (or float32) to the bytes in DDR (flat); lanes without a channel hold 0."""
+        values = values.astype(self.kind)
         if self.fold > 1:
             values = fold_pixels(values, self.fold)
-        full = np.concatenate([values, np.zeros((1, *values.shape[1:]), np.int8)])  # lane -1 takes the zeros
+        full = np.concatenate([values, np.zeros((1, *values.shape[1:]), self.kind)])  # lane -1 takes the zeros
         blocks = full[np.array(self.lanes)].reshape(-1, tm, self.height, self.width)
-        return np.ascontiguousarray(blocks.transpose(0, 2, 3, 1)).reshape(-1)
+        return np.ascontiguousarray(blocks.transpose(0, 2, 3, 1)).reshape(-1).view(np.int8)
 
-    def unpack(self, data: npt.NDArray[np.int8], tm: int) -> npt.NDArray[np.int8]:
-        """The bytes in DDR (flat) to [C, H, W] int8 (folded pixels stay folded)."""
-        blocks = data.reshape(-1, self.height, self.width, tm).transpose(0, 3, 1, 2)
+    def unpack(self, data: npt.NDArray[np.int8], tm: int) -> npt.NDArray[Any]:
+        """The bytes in DDR (flat) to [C, H, W] int8 or float32 (folded pixels stay folded)."""
+        blocks = data.view(self.kind).reshape(-1, self.height, self.width, tm).transpose(0, 3, 1, 2)
         return np.ascontiguousarray(blocks.reshape(len(self.lanes), self.height, self.width)[self.lane_of()])
 
     def lane_of(self) -> npt.NDArray[np.int64]:
@@ -106,7 +122,7 @@ class Tensor:
         return where
 
 
-def fold_pixels(values: npt.NDArray[np.int8], fold: int) -> npt.NDArray[np.int8]:
+def fold_pixels(values: npt.NDArray[Any], fold: int) -> npt.NDArray[Any]:
     """Space to depth, [C, H, W] to [C * fold**2, H / fold, W / fold]; channel order (c, dy, dx)."""
     c, h, w = values.shape
     v = values.reshape(c, h // fold, fold, w // fold, fold).transpose(0, 2, 4, 1, 3)
@@ -140,7 +156,7 @@ class Operand:
 
     source: its blocks, none upsampled; every head's channels begin a block. lanes: its logical channel in each physical
     lane (-1: none). zero_point: of its integers. keys: tokens, height * width. window: (rows, columns) of the windows within
-    which queries meet keys, in maps of one size; (0, 0): all meet all.
+    which queries meet keys, in maps of one size; (0, 0): all meet all. others: sources that follow the first, in scheme `dynamic`.
     """
 
     source: Source
@@ -149,6 +165,7 @@ class Operand:
     keys: int
     zero_point: int
     window: tuple[int, int] = (0, 0)
+    others: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -172,6 +189,9 @@ class Op:
     lanes of `out`. norm: a LayerNorm's constants; its sources are its input, twice: first its sums are taken.
     spread: above 1, the channels it makes are spread * spread times the tensor's, by (row, column, channel): they are stored as
     pixels (`Program.made`).
+
+    floats: of scheme `dynamic`: then there are no bias, requantization, table, addition or norm (docs/arithmetic-dynamic.md),
+    weights are int8 or int16, and a LayerNorm has its input as `residual` too.
     """
 
     name: str
@@ -194,11 +214,17 @@ class Op:
     exponents: npt.NDArray[np.int8] | None = None
     norm: Norm | None = None
     spread: int = 1
+    floats: FloatOp | None = None
 
     @property
     def multiplies(self) -> bool:
         """Whether the MAC array multiplies, or takes maxima."""
         return self.weights is not None or self.operand is not None
+
+    @property
+    def special(self) -> str:
+        """Its kind where it is scores, an attention or a LayerNorm, else ""."""
+        return self.kind if self.kind in ("scores", "attend", "norm") else ""
 
     @property
     def macs_per_pixel(self) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 
 from hlsgen.errors import HlsgenError
 from hlsgen.program.arithmetic import Addition, Requant
+from hlsgen.program.dynamic import FloatOp
 from hlsgen.program.layer_norm import Norm
 from hlsgen.program.ops import EngineConfig, Op, Operand, Program, Source, Tensor, Tile, Window
 from hlsgen.quantize.spec import TensorQ
@@ -24,7 +25,7 @@ def save(program: Program, folder: Path) -> None:
     arrays: dict[str, Any] = {}
     ops = []
     for i, op in enumerate(program.ops):
-        row = {f.name: getattr(op, f.name) for f in fields(op) if f.name not in (*ARRAYS, "requant", "norm")}
+        row = {f.name: getattr(op, f.name) for f in fields(op) if f.name not in (*ARRAYS, "requant", "norm", "floats")}
         for name in ("in_quant", "window", "tile", "residual", "addition", "operand"):
             row[name] = asdict(row[name]) if row[name] is not None else None
         row["sources"] = [asdict(s) for s in op.sources]
@@ -34,6 +35,10 @@ def save(program: Program, folder: Path) -> None:
         if op.norm is not None:
             row["norm"] = {"out": asdict(op.norm.out), "epsilon": op.norm.epsilon, "shift": op.norm.shift}
             arrays[f"{i}.gain"], arrays[f"{i}.offset"] = op.norm.gain, op.norm.offset
+        if op.floats is not None:
+            row["floats"] = {"reading": op.floats.reading, "gelu": op.floats.gelu, "epsilon": op.floats.epsilon}
+            if op.floats.scale is not None:
+                arrays[f"{i}.scale"], arrays[f"{i}.offset"] = op.floats.scale, op.floats.bias
         for name in ARRAYS:
             if getattr(op, name) is not None:
                 arrays[f"{i}.{name}"] = getattr(op, name)
@@ -88,6 +93,9 @@ def _op(row: dict[str, Any], arrays: dict[str, Any], i: int) -> Op:
             "tile": Tile(**row["tile"]),
             "residual": Source(**row["residual"]) if row["residual"] else None,
             "operand": _operand(row["operand"]) if row["operand"] else None,
+            "floats": _floats(row["floats"], arrays.get(f"{i}.scale"), arrays.get(f"{i}.offset"))
+            if row.get("floats")
+            else None,
             "norm": _norm(row["norm"], arrays[f"{i}.gain"], arrays[f"{i}.offset"]) if row["norm"] else None,
             "addition": Addition(**addition | {"out": TensorQ(**addition["out"])}) if addition else None,
             "requant": Requant(
@@ -99,8 +107,18 @@ def _op(row: dict[str, Any], arrays: dict[str, Any], i: int) -> Op:
 
 def _operand(row: dict[str, Any]) -> Operand:
     return Operand(
-        **row | {"source": Source(**row["source"]), "lanes": tuple(row["lanes"]), "window": tuple(row["window"])}
+        **row
+        | {
+            "source": Source(**row["source"]),
+            "others": tuple(Source(**s) for s in row["others"]),
+            "lanes": tuple(row["lanes"]),
+            "window": tuple(row["window"]),
+        }
     )
+
+
+def _floats(row: dict[str, Any], scale: Any, bias: Any) -> FloatOp:
+    return FloatOp(row["reading"], scale, bias, bool(row["gelu"]), float(row["epsilon"]))
 
 
 def _norm(row: dict[str, Any], gain: Any, offset: Any) -> Norm:

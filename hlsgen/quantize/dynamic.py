@@ -8,56 +8,16 @@ bit for bit, float results included.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
 
-SMALLEST_SCALE = float(torch.tensor(6.1e-5))
-"""Activation scales below this float32 are raised to it (ChooseQuantizationParams in PyTorch's quant_utils.h)."""
+from hlsgen.program.dynamic import Levels, choose
+
 WEIGHT_EPS = torch.finfo(torch.float32).eps
 """The smallest weight scale: that of an all-zero layer."""
 EXACT_INPUTS = 512
 """So many products of 255 and 128 at most have sums below 2^24, exact in float32 in whatever order."""
-
-
-@dataclass(frozen=True)
-class Levels:
-    """An activation's quantization: real = scale * (u - zero_point), u of 0 to 255; scale a float32 value."""
-
-    scale: float
-    zero_point: int
-
-
-def choose(low: float, high: float) -> Levels:
-    """The quantization of values between ``low`` and ``high`` (float32 values), zero always among them.
-
-    Source: ``ChooseQuantizationParams`` in PyTorch 2.13's ``quant_utils.h``, its arithmetic step by step.
-    """
-    low, high = min(low, 0.0), max(high, 0.0)
-    scale = (high - low) / 255
-    held = _f32(scale)
-    if held == 0 or not torch.isfinite(1 / torch.tensor(held)):
-        scale = 0.1
-    if scale < SMALLEST_SCALE:
-        raised = _f32(torch.tensor(SMALLEST_SCALE) / torch.tensor(scale, dtype=torch.float32))
-        edge = _f32(torch.tensor(SMALLEST_SCALE) * 255)
-        if low == 0:
-            high = edge
-        elif high == 0:
-            low = -edge
-        else:
-            low, high = _f32(torch.tensor(low) * raised), _f32(torch.tensor(high) * raised)
-        scale = SMALLEST_SCALE
-    from_low, from_high = -low / scale, 255 - high / scale
-    # the end whose quotient carries less rounding error
-    error_low, error_high = -abs(low / scale), 255 - abs(high / scale)
-    zero_point = from_low if error_low < error_high else from_high
-    return Levels(_f32(scale), round(min(max(zero_point, 0.0), 255.0)))
-
-
-def _f32(value: float | Tensor) -> float:
-    return float(torch.as_tensor(value, dtype=torch.float32))
 
 
 def quantize(x: Tensor, levels: Levels) -> Tensor:
@@ -81,11 +41,12 @@ def quantize_weight(weight: Tensor) -> tuple[Tensor, float]:
 class DynamicLinear(nn.Module):
     """A linear layer in the ``dynamic`` scheme.
 
-    weight: int8 [O, I]. weight_scale: a float32 value. bias: float32 [O].
+    weight: int8 [O, I]. weight_scale: a float32 value, or one an output, float32 [O]. bias: float32 [O].
     """
 
     weight: Tensor
     bias: Tensor
+    weight_scale: float | Tensor
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -105,7 +66,8 @@ class DynamicLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         levels = choose(float(x.min()), float(x.max())) if x.numel() else choose(0.0, 0.0)
         acc = self.accumulate(quantize(x, levels), levels).float()
-        return acc.mul_(_f32(self.weight_scale * torch.tensor(levels.scale))).add_(self.bias)
+        scale = torch.as_tensor(self.weight_scale, dtype=torch.float32) * torch.tensor(levels.scale)
+        return acc.mul_(scale).add_(self.bias)
 
 
 def dynamic(network: fx.GraphModule) -> fx.GraphModule:

@@ -11,10 +11,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-Scheme = Literal["fixed", "affine", "native"]
+Scheme = Literal["fixed", "affine", "native", "dynamic"]
 DEFAULT_PRE_BITS: dict[str, int] = {"fixed": 14, "affine": 12, "native": 8}
 """Bits of a pre-activation. A power-of-two scale leaves up to one of them unused, so `fixed` takes more."""
 SCHEMES: tuple[Scheme, ...] = ("fixed", "affine", "native")
+"""The schemes of integers only."""
+ENGINE_SCHEMES: tuple[Scheme, ...] = (*SCHEMES, "dynamic")
+"""What the engine runs; docs/arithmetic-dynamic.md is the one that finds its scales while it runs."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class ConvQ:
     """One convolution's integers.
 
     weight: int8 [O, I/groups, KH, KW], symmetric (zero point 0); weight_scale: float64 [O]; bias: int32 [O] in units of
-    input scale x weight scale, the input's zero point *not* folded in.
+    input scale x weight scale, the input's zero point *not* folded in. In `dynamic` the bias is float32 [O], and what is no
+    linear layer has int16 weights.
     """
 
     weight: npt.NDArray[np.int8]

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from hlsgen.errors import HlsgenError
-from hlsgen.quantize.spec import SCHEMES, ConvQ, QuantSpec, TensorQ
+from hlsgen.quantize.spec import ENGINE_SCHEMES, ConvQ, QuantSpec, TensorQ
 
-_PARTS = {"weight": np.int8, "weight_scale": np.float64, "bias": np.int32}
+_PARTS: dict[str, tuple[type[np.generic], ...]] = {"weight": (np.int8,), "weight_scale": (np.float64,), "bias": (np.int32,)}
+_DYNAMIC = {**_PARTS, "weight": (np.int8, np.int16), "bias": (np.float32,)}
 
 
 def write_spec(spec: QuantSpec, folder: Path) -> None:
@@ -38,17 +39,17 @@ def read_spec(folder: Path) -> QuantSpec:
     """
     try:
         held = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
-        if held["scheme"] not in SCHEMES:
+        if held["scheme"] not in ENGINE_SCHEMES:
             raise ValueError(f"scheme {held['scheme']!r}")
         tensors = {
             str(name): TensorQ(float(q["scale"]), int(q["zero_point"]), int(q["bits"]))
             for name, q in held["tensors"].items()
         }
         with np.load(folder / "spec.npz", allow_pickle=False) as arrays:
-            convs = {}
+            convs, kinds = {}, _DYNAMIC if held["scheme"] == "dynamic" else _PARTS
             for name in held["convs"]:
                 parts = {part: arrays[f"{name}/{part}"] for part in _PARTS}
-                wrong = [part for part, kind in _PARTS.items() if parts[part].dtype != kind]
+                wrong = [part for part, kind in kinds.items() if parts[part].dtype not in kind]
                 if wrong:
                     raise ValueError(f"{name}/{wrong[0]} is {parts[wrong[0]].dtype}")
                 convs[str(name)] = ConvQ(**parts)

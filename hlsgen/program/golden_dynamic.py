@@ -1,0 +1,88 @@
+"""The golden model of scheme `dynamic`: docs/arithmetic-dynamic.md on machine ops, float32 [C, H, W] tensors."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hlsgen.program import dynamic as d
+from hlsgen.program.attention import over_windows
+from hlsgen.program.ops import Op, Source
+
+Floats = d.Floats
+Value = Callable[[str], npt.NDArray[Any]]
+
+
+def execute(
+    op: Op, x: npt.NDArray[Any], columns: npt.NDArray[Any], other: Floats | None, operand: Floats | None, value: Value
+) -> Floats:
+    """One op.
+
+    Args:
+        op: with `floats`.
+        x: its input in logical channels, [C, H, W].
+        columns: its receptive fields, [C, KH, KW, OH, OW], zero where there is padding.
+        other: what is added, in the output's channels.
+        operand: keys or values in logical channels.
+        value: tensors by name; their extents decide the integers.
+    """
+    f = op.floats
+    assert f is not None
+    if op.kind == "norm":
+        assert f.scale is not None and f.bias is not None
+        y = d.layer_norm(x.reshape(len(x), -1), largest(op.sources, value), f.scale, f.bias, f.epsilon)
+        return y.reshape(x.shape)
+    if operand is not None:
+        return multiply(op, x, operand, value)
+    y = convolve(op, columns, value)
+    if f.gelu:
+        y = d.gelu(y)
+    return y if other is None else y + other
+
+
+def extents(sources: Iterable[Source], value: Value) -> list[tuple[float, float]]:
+    return [d.extent(value(source.tensor)) for source in sources]
+
+
+def largest(sources: Iterable[Source], value: Value) -> float:
+    """The magnitude that several sources share."""
+    return d.magnitude(*extents(sources, value))
+
+
+def convolve(op: Op, columns: npt.NDArray[Any], value: Value) -> Floats:
+    """A convolution's output before GELU, [O, OH, OW]."""
+    f, w = op.floats, op.weights
+    assert f is not None and f.scale is not None and f.bias is not None and w is not None
+    fields, weight = columns.reshape(w[0].size, -1), w.reshape(len(w), -1)
+    if f.reading == "levels":
+        found = extents(op.sources, value)
+        levels = d.choose(min(low for low, _ in found), max(high for _, high in found))
+        acc, scale = d.linear(d.quantize(fields, levels), levels, weight), f.scale * d.F(levels.scale)
+    elif f.reading == "image":
+        acc = np.asarray(weight.astype(np.float64) @ fields.astype(np.float64)).astype(np.int64)
+        scale = f.scale
+    else:
+        step, inverse = d.steps_of(largest(op.sources, value), d.LARGEST)
+        acc, scale = d.product(weight.astype(np.int64), d.integers(fields, inverse)), f.scale * (d.F(256) * step)
+    return d.affine(acc, scale, f.bias).reshape(-1, *columns.shape[3:])
+
+
+def multiply(op: Op, x: Floats, operand: Floats, value: Value) -> Floats:
+    """Scores or attention, [C, H, W], head by head and window by window."""
+    assert op.operand is not None
+    heads = op.operand.heads
+    of_operand = largest((op.operand.source, *op.operand.others), value)
+    of_input = largest(op.sources, value) if op.kind == "scores" else 0.0
+
+    def of_maps(a: Floats, b: Floats) -> Floats:
+        left, right = (m.reshape(heads, len(m) // heads, -1) for m in (a, b))
+        if op.kind == "scores":
+            parts = [d.scores(q, k, (of_input, of_operand)) for q, k in zip(left, right, strict=True)]
+        else:
+            parts = [d.attend(s, v, of_operand) for s, v in zip(left, right, strict=True)]
+        return np.concatenate(parts).reshape(-1, *a.shape[1:])
+
+    if op.operand.window == (0, 0):
+        return of_maps(x, operand)
+    return over_windows(of_maps, x, operand, op.operand.window)

@@ -1,0 +1,110 @@
+"""Lowering in scheme `dynamic` (docs/arithmetic-dynamic.md): float32 tensors, integers only between load and epilogue.
+
+The rules of `hlsgen.program.lower` hold but for the fifth: nothing is copied, so what an op cannot address is refused. Keys
+and values may be several maps side by side.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from hlsgen.errors import HlsgenError
+from hlsgen.program import lower
+from hlsgen.program.arithmetic import Requant
+from hlsgen.program.attention import MOST_KEYS
+from hlsgen.program.dynamic import FLOAT, F, FloatOp, Floats
+from hlsgen.program.ops import EngineConfig, Op, Operand, Window
+from hlsgen.program.views import View, headed
+from hlsgen.quantize.spec import TensorQ
+
+NONE = Requant("dynamic", TensorQ(1.0, 0), np.ones(1), np.zeros(1, np.int64))
+
+
+class DynamicBuilder(lower.Builder):
+    """Lowers a ModelGraph of scheme `dynamic`."""
+
+    def __init__(self, graph: Any, engine: EngineConfig) -> None:
+        super().__init__(graph, replace(engine, lanes=max(1, engine.beat // 4)))
+
+    def _constant(self, node: Any) -> None:
+        name = node.outputs[0]
+        values = np.asarray(node.get_attr("integers"), np.float32)
+        lanes = lower.padded_lanes(len(values), frozenset(self.cuts.get(name, ())), self.engine.tm)
+        self.tensor(name, lanes, values.shape[1:], FLOAT)
+        self.constants[name] = values
+
+    def _conv2d(self, node: Any) -> None:
+        x, name, window = self.views[node.inputs[0]], node.outputs[0], lower.window_of(node)
+        weights = np.ascontiguousarray(np.asarray(node.get_attr("weight_data")).transpose(3, 2, 0, 1))
+        scale, bias = (np.asarray(node.get_attr(key), np.float32) for key in ("weight_scale", "bias_data"))
+        if int(node.get_attr("groups") or 1) != 1 or node.get_attr("activation") not in (None, "gelu"):
+            raise HlsgenError(f"convolution {node.name} has groups or an activation other than GELU; use --scheme fixed")
+        reading: Any = "levels" if weights.dtype == np.int8 else "integers"
+        if x.quant.bits == 8:  # an image: its scale and zero point are known, so they are in scale and bias
+            reading = "image"
+            scale, bias = _of_image(weights, scale, bias, x.quant)
+        if self.tensors[x.sources[0].tensor].fold > 1:
+            weights, window = lower.fold_weights(weights, window), lower.fold_window(window)
+        residual, lanes = None, lower.padded_lanes(len(weights), frozenset(self.cuts.get(name, ())), self.engine.tm)
+        if node.get_attr("residual"):
+            other = self.addressable(node.get_attr("residual"))
+            residual, lanes = other.sources[0], other.lanes
+        floats = FloatOp(reading, scale, bias, node.get_attr("activation") == "gelu")
+        op = self.op(name, "convolution", x, window, floats, weights=weights, residual=residual)
+        self.emit(op, lanes, lower.output_size(node), FLOAT)
+
+    def _norm(self, node: Any) -> None:
+        x, name = self.by_head(node.inputs[0], 1), node.outputs[0]
+        lower.check_channels(node.name, x)
+        gamma, beta = (np.asarray(node.get_attr(key), np.float32) for key in ("gamma", "beta"))
+        floats = FloatOp("levels", gamma, beta, epsilon=float(node.get_attr("epsilon")))
+        op = self.op(name, "norm", x, Window(), floats, residual=x.sources[0])
+        self.emit(op, x.lanes, (x.height, x.width), FLOAT)
+
+    def _scores(self, node: Any) -> None:
+        heads = int(node.get_attr("heads"))
+        q, k = self.views[node.inputs[0]], self.views[node.inputs[1]]
+        plain = not any(source.upsample for source in (*q.sources, *k.sources))
+        if not (plain and q.lanes == k.lanes and headed(q, heads, self.engine.tm)):
+            q, k = self.by_head(node.inputs[0], heads), self.by_head(node.inputs[1], heads)
+        self.product(node, "scores", q, k, lower.score_lanes(heads, self.keys(node, k), self.engine.tm))
+
+    def _attend(self, node: Any) -> None:
+        v = self.by_head(node.inputs[1], int(node.get_attr("heads")))
+        self.product(node, "attend", self.views[node.inputs[0]], v, v.lanes)
+
+    def keys(self, node: Any, k: View) -> int:
+        rows, columns = (int(n) for n in node.get_attr("window"))
+        keys = rows * columns or k.height * k.width
+        if keys > MOST_KEYS:
+            raise HlsgenError(
+                f"attention at {node.name} has {keys} keys, at most {MOST_KEYS} are supported; give a smaller image"
+            )
+        return keys
+
+    def product(self, node: Any, kind: Any, x: View, y: View, lanes: tuple[int, ...], **more: Any) -> None:
+        """A convolution of x whose weights are y."""
+        rows, columns = (int(n) for n in node.get_attr("window"))
+        heads, keys = int(node.get_attr("heads")), self.keys(node, y)
+        operand = Operand(y.sources[0], y.lanes, heads, keys, 0, (rows, columns), y.sources[1:])
+        op = self.op(node.outputs[0], kind, x, Window(), FloatOp("integers"), operand=operand)
+        self.emit(op, lanes, (x.height, x.width), FLOAT)
+
+    def op(self, name: str, kind: Any, x: View, window: Window, floats: FloatOp, **more: Any) -> Op:
+        size = (x.height, x.width)
+        made = Op(name, kind, x.sources, x.lanes, size, x.quant, name, window, 1, NONE, self.no_tile, **more)
+        return replace(made, floats=floats)
+
+    def windowed(self, name: str, *args: Any, **more: Any) -> None:
+        raise HlsgenError(f"scheme dynamic has no machine op for layer {name} of its own; use --scheme fixed")
+
+    def repack(self, name: str, *args: Any, **more: Any) -> None:
+        raise HlsgenError(f"scheme dynamic cannot copy the map {name}, whose channels an op does not address; use --scheme fixed")
+
+
+def _of_image(weights: Any, scale: Floats, bias: Floats, image: TensorQ) -> tuple[Floats, Floats]:
+    """Scale and bias for an image's integers q, of which (q - zero point) * image.scale is meant."""
+    total = weights.astype(np.int64).sum(axis=(1, 2, 3))
+    taken = scale.astype(np.float64) * image.scale * image.zero_point * total
+    return (scale.astype(np.float64) * image.scale).astype(F), (bias.astype(np.float64) - taken).astype(F)

@@ -1,0 +1,169 @@
+"""Scheme `dynamic` of a network in hlsgen's vocabulary: its integer weights, and the executable reference.
+
+Which convolutions are linear layers (INT8, as PyTorch's `quantize_dynamic` makes them) the network's author says; a layer
+that was cut into several convolutions keeps its one weight scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, fx, nn
+
+from hlsgen.models.network import check, constant_of
+from hlsgen.program.dynamic import FLOAT, F, Floats, quantize_conv, quantize_linear
+from hlsgen.quantize.dynamic import DynamicLinear
+from hlsgen.quantize.spec import ConvQ, QuantSpec, TensorQ
+from hlsgen.quantize.store import read_spec, write_spec
+from hlsgen.quantize.structure import is_tensor
+
+IMAGE = TensorQ(1 / 255, -128)
+"""A picture's 256 levels."""
+Linears = list[dict[str, float]]
+"""For each linear layer: the convolutions that it was cut into, and by what each was multiplied."""
+
+
+def dynamic_spec(network: fx.GraphModule, linears: Linears) -> QuantSpec:
+    """The integers of every convolution; tensors are float32 but for the image.
+
+    Raises:
+        HlsgenError: a convolution with too many inputs for 32-bit sums.
+    """
+    convs: dict[str, ConvQ] = {}
+    for parts in linears:
+        weights = {name: _weight(network, name) / F(factor) for name, factor in parts.items()}
+        joined, scale = quantize_linear(np.concatenate(list(weights.values())))
+        at = 0
+        for name, factor in parts.items():
+            o = len(weights[name])
+            scales = np.full(o, scale * F(factor), np.float32).astype(np.float64)
+            convs[name] = ConvQ(joined[at : at + o], scales, _bias(network, name))
+            at += o
+    for node in network.graph.nodes:
+        module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, nn.Conv2d) and node.name not in convs:
+            integers, scales = quantize_conv(node.name, _weight(network, node.name).astype(np.float64))
+            convs[node.name] = ConvQ(integers, scales.astype(np.float64), _bias(network, node.name))  # type: ignore[arg-type]
+    tensors = {n.name: IMAGE if n.op == "placeholder" else FLOAT for n in network.graph.nodes if is_tensor(n)}
+    order = [n.name for n in network.graph.nodes if n.name in convs]
+    return QuantSpec("dynamic", tensors, {name: convs[name] for name in order})
+
+
+def _conv(network: fx.GraphModule, name: str) -> nn.Conv2d:
+    node = next(n for n in network.graph.nodes if n.name == name)
+    module = network.get_submodule(str(node.target))
+    assert isinstance(module, nn.Conv2d)
+    return module
+
+
+def _weight(network: fx.GraphModule, name: str) -> Floats:
+    return np.asarray(_conv(network, name).weight.detach().numpy(), np.float32)
+
+
+def _bias(network: fx.GraphModule, name: str) -> Any:
+    bias = _conv(network, name).bias
+    assert bias is not None
+    return np.asarray(bias.detach().numpy(), np.float32)
+
+
+class DynamicConv(nn.Module):
+    """A 1 x 1 convolution of maps [1, I, H, W] that is a `DynamicLinear` of their pixels, with a scale an output."""
+
+    def __init__(self, integers: ConvQ) -> None:
+        super().__init__()
+        o = len(integers.weight)
+        self.linear = DynamicLinear(nn.Linear(integers.weight[0].size, o))
+        self.linear.weight = torch.from_numpy(integers.weight.reshape(o, -1).copy())
+        self.linear.bias = torch.from_numpy(np.asarray(integers.bias, np.float32).copy())
+        self.linear.weight_scale = torch.from_numpy(integers.weight_scale.astype(np.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.as_tensor(self.linear(x.movedim(1, -1))).movedim(-1, 1)
+
+
+class DynamicReference(nn.Module):
+    """The network with dynamic INT8 linear layers, PyTorch's own float32 kernels for all else.
+
+    network: the float network; spec: as `dynamic_spec` made it; shape: the image's (C, H, W).
+    """
+
+    def __init__(self, network: fx.GraphModule, spec: QuantSpec, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        check(network)
+        self.network, self.spec, self.shape = network, spec, shape
+        self._run = _Run(network, {n: DynamicConv(q) for n, q in spec.convs.items() if q.weight.dtype == np.int8})
+
+    @torch.inference_mode()
+    def forward(self, image: Any) -> tuple[Tensor, ...]:
+        """The network's outputs, float32 [1, C, H, W]."""
+        self._run.kept = {}
+        results = self._run.run(_batch(image))
+        return tuple(results)
+
+    @torch.inference_mode()
+    def tensors(self, image: Any) -> dict[str, npt.NDArray[Any]]:
+        """Every tensor by node name, [C, H, W]: the image int8, the others float32."""
+        self(image)
+        kept = {name: value[0].numpy() for name, value in self._run.kept.items()}
+        first = next(n.name for n in self.network.graph.nodes if n.op == "placeholder")
+        return kept | {first: self.quantize_input(image)}
+
+    def values(self, image: Any) -> dict[str, Tensor]:
+        """By node name, every tensor as real numbers, float32 [1, C, H, W]."""
+        self(image)
+        return dict(self._run.kept)
+
+    def quantize_input(self, image: Any) -> npt.NDArray[np.int8]:
+        """The engine's input: levels 0..255 less 128, int8 [C, H, W]."""
+        levels = (_batch(image)[0] * 255).round().clamp(0, 255) - 128
+        return levels.numpy().astype(np.int8)
+
+    def save(self, folder: str | Path) -> None:
+        """Write network.onnx (float), spec.json and spec.npz into `folder`, made where it is missing."""
+        from hlsgen.frontend.onnx_write import write_fp32
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_fp32(self.network, self.shape, folder / "network.onnx", "network")
+        write_spec(self.spec, folder)
+
+
+def load_dynamic(folder: str | Path) -> DynamicReference:
+    """Read what `DynamicReference.save` wrote.
+
+    Raises:
+        HlsgenError: files missing or damaged.
+    """
+    from hlsgen.frontend.onnx_read import read_fp32
+
+    spec = read_spec(Path(folder))
+    network, shape = read_fp32(Path(folder) / "network.onnx")
+    return DynamicReference(network, spec, shape)
+
+
+class _Run(fx.Interpreter):
+    def __init__(self, network: fx.GraphModule, linears: Mapping[str, DynamicConv]) -> None:
+        super().__init__(network)
+        self.extra_traceback = False
+        self.linears, self.kept = linears, dict[str, Tensor]()
+
+    def run_node(self, n: fx.Node) -> Any:
+        if n.name in self.linears:
+            result: Any = self.linears[n.name](self.fetch_args_kwargs_from_env(n)[0][0])
+        elif n.op == "get_attr":
+            result = constant_of(self.module, n)  # type: ignore[arg-type]
+        else:
+            result = super().run_node(n)
+        if is_tensor(n):
+            self.kept[n.name] = result
+        return result
+
+
+def _batch(image: Any) -> Tensor:
+    x = torch.as_tensor(image, dtype=torch.float32)
+    return x if x.ndim == 4 else x[None]
