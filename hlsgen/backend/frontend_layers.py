@@ -14,6 +14,7 @@ from hlsgen.frontend.onnx_write import crop_of, factor_of, heads_of, window_of
 from hlsgen.models.attention import attention_scores, cropped, depth_to_space, grown
 from hlsgen.models.network import ATTENTION, activation_kind, check, constant_of
 from hlsgen.models.norm import ChannelNorm
+from hlsgen.program.dynamic import FLOAT
 from hlsgen.quantize.integer import quantize_image
 from hlsgen.quantize.spec import ConvQ, QuantSpec, TensorQ
 
@@ -52,8 +53,11 @@ class _Writer:
         if node.op == "placeholder":
             layers.image(node.name, shape, self.q(node))
         elif node.op == "get_attr":
-            integers = quantize_image(constant_of(self.network, node), self.q(node))[0]
-            layers.constant(node.name, self.q(node), integers.numpy().astype(np.int8))
+            value = constant_of(self.network, node)
+            if self.q(node) == FLOAT:
+                layers.constant(node.name, FLOAT, value[0].numpy().astype(np.float32))
+            else:
+                layers.constant(node.name, self.q(node), quantize_image(value, self.q(node))[0].numpy().astype(np.int8))
         elif node.op == "output":
             (results,) = node.args
             assert isinstance(results, tuple | list)

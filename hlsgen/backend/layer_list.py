@@ -51,8 +51,8 @@ class LayerList:
     def image(self, name: str, shape: Shape, q: TensorQ) -> None:
         self._append("Input", name, [], {name: (shape, q)}, input_shape=list(shape))
 
-    def constant(self, name: str, q: TensorQ, integers: npt.NDArray[np.int8]) -> None:
-        """integers: int8 [C, H, W]."""
+    def constant(self, name: str, q: TensorQ, integers: npt.NDArray[Any]) -> None:
+        """integers: int8 [C, H, W]; in scheme `dynamic` float32."""
         c, h, w = integers.shape
         self._append("HlsgenConstant", name, [], {name: ((c, h, w), q)}, integers=integers)
 

@@ -161,7 +161,9 @@ def scheme_of(graph: Any) -> Scheme:
     """The quantization scheme of a ModelGraph made by `model_graph` (or adopted)."""
     scheme = graph.config.config.get(SCHEME_KEY)
     if scheme not in ENGINE_SCHEMES:
-        raise HlsgenError(f"expected {SCHEME_KEY} in the graph's configuration to be one of {ENGINE_SCHEMES}, got {scheme!r}")
+        raise HlsgenError(
+            f"expected {SCHEME_KEY} in the graph's configuration to be one of {ENGINE_SCHEMES}, got {scheme!r}"
+        )
     return scheme  # type: ignore[no-any-return]
 
 

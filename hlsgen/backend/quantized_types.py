@@ -7,6 +7,7 @@ from hls4ml.model.types import (
     IntegerPrecisionType,
     RoundingMode,
     SaturationMode,
+    StandardFloatPrecisionType,
 )
 
 from hlsgen.errors import HlsgenError
@@ -15,7 +16,9 @@ from hlsgen.quantize.spec import Scheme, TensorQ
 
 
 def precision(q: TensorQ, scheme: Scheme) -> Any:
-    """hls4ml's type of a tensor: `fixed` ap_fixed<bits, I, AP_RND_CONV, AP_SAT>, `affine` and `native` ap_int<bits>."""
+    """hls4ml's type of a tensor: ap_fixed<bits, I, AP_RND_CONV, AP_SAT> in `fixed`, else ap_int<bits>, or float for 32."""
+    if q.bits == 32:
+        return StandardFloatPrecisionType(32, 8)
     if scheme != "fixed":
         return IntegerPrecisionType(q.bits)
     return FixedPrecisionType(q.bits, q.bits - fraction_bits(q.scale), True, RoundingMode.RND_CONV, SaturationMode.SAT)

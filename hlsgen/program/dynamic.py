@@ -74,7 +74,7 @@ def quantize(x: Floats, levels: Levels) -> Ints:
     """
     inverse = float(F(1) / F(levels.scale))
     sums = (x.astype(np.float64) * inverse + levels.zero_point).astype(np.float32)
-    return np.clip(np.rint(sums), 0, 255).astype(np.int64)
+    return np.asarray(np.clip(np.rint(sums), 0, 255), np.int64)
 
 
 def extent(x: Floats) -> tuple[float, float]:
@@ -96,7 +96,7 @@ def steps_of(largest: float, top: int) -> tuple[np.float32, np.float32]:
 
 def integers(x: Floats, inverse: np.float32) -> Ints:
     """rint(f32(x * inverse)), int64."""
-    return np.rint(x * inverse).astype(np.int64)
+    return np.asarray(np.rint(x * inverse), np.int64)
 
 
 def halves(m: Ints) -> tuple[Ints, Ints]:
@@ -164,7 +164,7 @@ def linear(u: Ints, levels: Levels, weight: npt.NDArray[np.int8]) -> Ints:
 
 def affine(acc: Ints, scale: Floats, bias: Floats) -> Floats:
     """f32(f32(f32(acc) * scale) + bias), a scale and a bias a row."""
-    return acc.astype(np.float32) * scale[:, None] + bias[:, None]
+    return np.asarray(acc.astype(np.float32) * scale[:, None] + bias[:, None])
 
 
 # ---- GELU ----------------------------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def gelu(x: Floats) -> Floats:
     t = np.rint(np.clip(x, F(-8), F(8)) * F(65536)).astype(np.int64) + (8 << 16)
     i, r = t >> 10, t & 1023
     v = PHI[i] * 1024 + (PHI[i + 1] - PHI[i]) * r
-    return x * (v.astype(np.float32) * F(2.0**-30))
+    return np.asarray(x * (v.astype(np.float32) * F(2.0**-30)))
 
 
 # ---- softmax -------------------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def layer_norm(x: Floats, largest: float, gamma: Floats, beta: Floats, eps: floa
     mean = first.astype(np.float32) * unit
     variance = spread.astype(np.float32) * (unit * unit)
     root = F(1) / np.sqrt(variance + F(eps))
-    return (x - mean) * root * gamma[:, None] + beta[:, None]
+    return np.asarray((x - mean) * root * gamma[:, None] + beta[:, None])
 
 
 # ---- attention -----------------------------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ def scores(q: Floats, k: Floats, largest: tuple[float, float]) -> Floats:
     """Products [keys, queries] of queries [d, queries] and keys [d, keys]; largest: both tensors' magnitudes."""
     (sq, iq), (sk, ik) = (steps_of(value, LARGEST) for value in largest)
     acc = product(integers(k, ik).T, integers(q, iq))
-    return acc.astype(np.float32) * (F(256) * (sq * sk))
+    return np.asarray(acc.astype(np.float32) * (F(256) * (sq * sk)))
 
 
 def attend(s: Floats, v: Floats, largest: float) -> Floats:
@@ -240,4 +240,4 @@ def attend(s: Floats, v: Floats, largest: float) -> Floats:
     sv, iv = steps_of(largest, LARGEST)
     p = exponential(s.max(axis=0, keepdims=True) - s)
     acc = product(integers(v, iv), p)
-    return acc.astype(np.float32) * ((F(256) * sv) / p.sum(0).astype(np.float32))
+    return np.asarray(acc.astype(np.float32) * ((F(256) * sv) / p.sum(0).astype(np.float32)))

@@ -468,12 +468,13 @@ def _largest_row(op: Op) -> int:
 
 def _largest_weights(program: Program) -> int:
     tm, beat = program.engine.tm, program.engine.beat
-    sizes = [
-        len(op.lanes) * len(program.made(op).lanes) * op.window.kernel[0] * op.window.kernel[1] * (op.floats.parts if op.floats else 1) // beat
-        for op in program.ops
-        if op.weights is not None
-    ]
-    return max(sizes, default=tm)
+    sizes = [tm]
+    for op in program.ops:
+        if op.weights is not None:
+            parts = op.floats.parts if op.floats is not None else 1
+            taps = op.window.kernel[0] * op.window.kernel[1]
+            sizes.append(len(op.lanes) * len(program.made(op).lanes) * taps * parts // beat)
+    return max(sizes[1:], default=tm)
 
 
 def _largest_step(program: Program, patches: list[tuple[int, int]]) -> int:

@@ -62,9 +62,10 @@ def execute(op: Op, program: Program, value: Callable[[str], Map]) -> Map:
     if op.floats is not None:
         columns = _windows(x, op, (out.height, out.width), 0)
         other = physical(op.residual, program, value)[out.lane_of()] if op.residual is not None else None
-        operand = op.operand and logical(
-            np.concatenate([physical(s, program, value) for s in operand_sources(op)]), op.operand.lanes
-        )
+        operand = None
+        if op.operand is not None:
+            held = np.concatenate([physical(source, program, value) for source in operand_sources(op)])
+            operand = logical(held, op.operand.lanes)
         return golden_dynamic.execute(op, x, columns, other, operand, value)
     if op.norm is not None:
         return np.moveaxis(layer_norm(np.moveaxis(x.astype(np.int64), 0, -1), op.norm), -1, 0).astype(np.int8)

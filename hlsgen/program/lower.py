@@ -57,7 +57,7 @@ class Builder:
         self.tensors: dict[str, Tensor] = {}
         self.ops: list[Op] = []
         self.inputs: list[str] = []
-        self.constants: dict[str, npt.NDArray[np.int8]] = {}
+        self.constants: dict[str, npt.NDArray[Any]] = {}
         self.image = (0, 0, 0)
         self.next_beat = 0
         self.cuts = self._cuts()

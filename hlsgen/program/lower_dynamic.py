@@ -15,7 +15,7 @@ from hlsgen.program.arithmetic import Requant
 from hlsgen.program.attention import MOST_KEYS
 from hlsgen.program.dynamic import FLOAT, F, FloatOp, Floats
 from hlsgen.program.ops import EngineConfig, Op, Operand, Window
-from hlsgen.program.views import View, headed
+from hlsgen.program.views import View, headed, padded_lanes
 from hlsgen.quantize.spec import TensorQ
 
 NONE = Requant("dynamic", TensorQ(1.0, 0), np.ones(1), np.zeros(1, np.int64))
@@ -30,7 +30,7 @@ class DynamicBuilder(lower.Builder):
     def _constant(self, node: Any) -> None:
         name = node.outputs[0]
         values = np.asarray(node.get_attr("integers"), np.float32)
-        lanes = lower.padded_lanes(len(values), frozenset(self.cuts.get(name, ())), self.engine.tm)
+        lanes = padded_lanes(len(values), frozenset(self.cuts.get(name, ())), self.engine.tm)
         self.tensor(name, lanes, values.shape[1:], FLOAT)
         self.constants[name] = values
 
@@ -39,14 +39,16 @@ class DynamicBuilder(lower.Builder):
         weights = np.ascontiguousarray(np.asarray(node.get_attr("weight_data")).transpose(3, 2, 0, 1))
         scale, bias = (np.asarray(node.get_attr(key), np.float32) for key in ("weight_scale", "bias_data"))
         if int(node.get_attr("groups") or 1) != 1 or node.get_attr("activation") not in (None, "gelu"):
-            raise HlsgenError(f"convolution {node.name} has groups or an activation other than GELU; use --scheme fixed")
+            raise HlsgenError(
+                f"convolution {node.name} has groups or an activation other than GELU; use --scheme fixed"
+            )
         reading: Any = "levels" if weights.dtype == np.int8 else "integers"
         if x.quant.bits == 8:  # an image: its scale and zero point are known, so they are in scale and bias
             reading = "image"
             scale, bias = _of_image(weights, scale, bias, x.quant)
         if self.tensors[x.sources[0].tensor].fold > 1:
             weights, window = lower.fold_weights(weights, window), lower.fold_window(window)
-        residual, lanes = None, lower.padded_lanes(len(weights), frozenset(self.cuts.get(name, ())), self.engine.tm)
+        residual, lanes = None, padded_lanes(len(weights), frozenset(self.cuts.get(name, ())), self.engine.tm)
         if node.get_attr("residual"):
             other = self.addressable(node.get_attr("residual"))
             residual, lanes = other.sources[0], other.lanes
@@ -68,11 +70,11 @@ class DynamicBuilder(lower.Builder):
         plain = not any(source.upsample for source in (*q.sources, *k.sources))
         if not (plain and q.lanes == k.lanes and headed(q, heads, self.engine.tm)):
             q, k = self.by_head(node.inputs[0], heads), self.by_head(node.inputs[1], heads)
-        self.product(node, "scores", q, k, lower.score_lanes(heads, self.keys(node, k), self.engine.tm))
+        self.multiplication(node, "scores", q, k, lower.score_lanes(heads, self.keys(node, k), self.engine.tm))
 
     def _attend(self, node: Any) -> None:
         v = self.by_head(node.inputs[1], int(node.get_attr("heads")))
-        self.product(node, "attend", self.views[node.inputs[0]], v, v.lanes)
+        self.multiplication(node, "attend", self.views[node.inputs[0]], v, v.lanes)
 
     def keys(self, node: Any, k: View) -> int:
         rows, columns = (int(n) for n in node.get_attr("window"))
@@ -83,7 +85,7 @@ class DynamicBuilder(lower.Builder):
             )
         return keys
 
-    def product(self, node: Any, kind: Any, x: View, y: View, lanes: tuple[int, ...], **more: Any) -> None:
+    def multiplication(self, node: Any, kind: Any, x: View, y: View, lanes: tuple[int, ...]) -> None:
         """A convolution of x whose weights are y."""
         rows, columns = (int(n) for n in node.get_attr("window"))
         heads, keys = int(node.get_attr("heads")), self.keys(node, y)
@@ -100,7 +102,9 @@ class DynamicBuilder(lower.Builder):
         raise HlsgenError(f"scheme dynamic has no machine op for layer {name} of its own; use --scheme fixed")
 
     def repack(self, name: str, *args: Any, **more: Any) -> None:
-        raise HlsgenError(f"scheme dynamic cannot copy the map {name}, whose channels an op does not address; use --scheme fixed")
+        raise HlsgenError(
+            f"scheme dynamic cannot copy the map {name}, whose channels an op does not address; use --scheme fixed"
+        )
 
 
 def _of_image(weights: Any, scale: Floats, bias: Floats, image: TensorQ) -> tuple[Floats, Floats]:

@@ -255,7 +255,7 @@ class Made:
 class Program:
     """A network on an engine: ops in order of execution, tensors by name, network inputs and outputs by tensor name.
 
-    constants: the tensors that nothing computes, int8 [C, H, W] by name; they are in memory before the first op runs.
+    constants: the tensors that nothing computes, int8 or float32 [C, H, W] by name; they are in memory before the first op runs.
     """
 
     name: str
@@ -267,7 +267,7 @@ class Program:
     outputs: tuple[str, ...]
     image: tuple[int, int, int]  # C, H, W before folding
     fmap_beats: int = field(default=0)
-    constants: Mapping[str, npt.NDArray[np.int8]] = field(default_factory=dict)
+    constants: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
     def made(self, op: Op) -> "Made":
         """What the op makes, before its channels become pixels."""

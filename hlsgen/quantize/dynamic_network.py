@@ -36,7 +36,7 @@ def dynamic_spec(network: fx.GraphModule, linears: Linears) -> QuantSpec:
     """
     convs: dict[str, ConvQ] = {}
     for parts in linears:
-        weights = {name: _weight(network, name) / F(factor) for name, factor in parts.items()}
+        weights = {name: np.asarray(_weight(network, name) / F(factor)) for name, factor in parts.items()}
         joined, scale = quantize_linear(np.concatenate(list(weights.values())))
         at = 0
         for name, factor in parts.items():
@@ -47,8 +47,8 @@ def dynamic_spec(network: fx.GraphModule, linears: Linears) -> QuantSpec:
     for node in network.graph.nodes:
         module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
         if isinstance(module, nn.Conv2d) and node.name not in convs:
-            integers, scales = quantize_conv(node.name, _weight(network, node.name).astype(np.float64))
-            convs[node.name] = ConvQ(integers, scales.astype(np.float64), _bias(network, node.name))  # type: ignore[arg-type]
+            integers, fine = quantize_conv(node.name, _weight(network, node.name).astype(np.float64))
+            convs[node.name] = ConvQ(integers, fine.astype(np.float64), _bias(network, node.name))  # type: ignore[arg-type]
     tensors = {n.name: IMAGE if n.op == "placeholder" else FLOAT for n in network.graph.nodes if is_tensor(n)}
     order = [n.name for n in network.graph.nodes if n.name in convs]
     return QuantSpec("dynamic", tensors, {name: convs[name] for name in order})

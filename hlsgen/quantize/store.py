@@ -9,7 +9,11 @@ import numpy as np
 from hlsgen.errors import HlsgenError
 from hlsgen.quantize.spec import ENGINE_SCHEMES, ConvQ, QuantSpec, TensorQ
 
-_PARTS: dict[str, tuple[type[np.generic], ...]] = {"weight": (np.int8,), "weight_scale": (np.float64,), "bias": (np.int32,)}
+_PARTS: dict[str, tuple[type[np.generic], ...]] = {
+    "weight": (np.int8,),
+    "weight_scale": (np.float64,),
+    "bias": (np.int32,),
+}
 _DYNAMIC = {**_PARTS, "weight": (np.int8, np.int16), "bias": (np.float32,)}
 
 

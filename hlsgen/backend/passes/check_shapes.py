@@ -8,6 +8,7 @@
 5. Weights are int8 [KH, KW, I/groups, O], biases int32 [O], weight scales positive float64 [O].
 6. Queries and keys have zero points of 0; an attention reads HlsgenScores of as many heads, which nothing else reads;
    there is no attention and no LayerNorm in `native`.
+7. In `dynamic` the image has 8 bits and all other tensors are float32; weights are int8 or int16, biases float32.
 """
 
 from typing import Any
@@ -20,6 +21,7 @@ from hlsgen.backend.layers import WITHOUT_INPUTS, quant_of, scheme_of
 from hlsgen.backend.rewrite import producer, uses
 from hlsgen.errors import HlsgenError
 from hlsgen.program.arithmetic import fraction_bits
+from hlsgen.program.dynamic import FLOAT
 from hlsgen.quantize.spec import TensorQ
 
 MOVERS = (
@@ -60,8 +62,11 @@ class CheckShapes(ModelOptimizerPass):  # type: ignore[misc]
     @staticmethod
     def _quantization(node: Any, kind: str, inputs: list[TensorQ], scheme: str) -> None:
         quant, pre, residual = quant_of(node), node.get_attr("pre"), node.get_attr("residual_quant")
+        if scheme == "dynamic":
+            _floats(node, kind, {**quant, "pre-activation": pre, "result before the addition": residual})
+            pre = residual = None
         for tensor, q in quant.items():
-            _bits(node, tensor, q, 8)
+            _bits(node, tensor, q, quant[tensor].bits if scheme == "dynamic" else 8)
         if kind in MOVERS and any(q != inputs[0] for q in (*inputs, *quant.values())):
             raise HlsgenError(
                 f"layer {node.name} ({node.class_name}) moves integers, but its tensors' scales differ: "
@@ -81,7 +86,8 @@ class CheckShapes(ModelOptimizerPass):  # type: ignore[misc]
                 f"layer {node.name}: scheme native cannot run attention, for which PyTorch has no INT8 kernels; use fixed or affine"
             )
         if kind == "Conv2D":
-            _integers(node)
+            _integers(node, scheme)
+        if kind == "Conv2D" and scheme != "dynamic":
             fused = node.get_attr("activation") is not None
             if fused != (pre is not None):
                 raise HlsgenError(f"layer {node.name}: a pre-activation's quantization and an activation come together")
@@ -177,14 +183,23 @@ def _bits(node: Any, what: str, q: TensorQ, most: int) -> None:
         )
 
 
-def _integers(node: Any) -> None:
+def _floats(node: Any, kind: str, quants: dict[str, TensorQ | None]) -> None:
+    for what, q in quants.items():
+        if q is not None and (q.bits != 8 if kind == "Input" else q != FLOAT):
+            wanted = "8-bit integers" if kind == "Input" else "float32"
+            raise HlsgenError(f"layer {node.name}: scheme dynamic expects {what} to be {wanted}, got {q}")
+
+
+def _integers(node: Any, scheme: str) -> None:
     n, get = node.get_attr("n_filt"), node.get_attr
     expected = (get("filt_height"), get("filt_width"), get("n_chan") // get("groups"), n)
     weight, bias, scale = get("weight_data"), get("bias_data"), get("weight_scale")
-    if weight.dtype != np.int8 or weight.shape != expected:
+    dynamic = scheme == "dynamic"
+    if weight.dtype not in ((np.int8, np.int16) if dynamic else (np.int8,)) or weight.shape != expected:
         raise HlsgenError(f"layer {node.name}: expected int8 weights {expected}, got {weight.dtype} {weight.shape}")
-    if bias.dtype != np.int32 or bias.shape != (n,):
-        raise HlsgenError(f"layer {node.name}: expected int32 biases ({n},), got {bias.dtype} {bias.shape}")
+    if bias.dtype != (np.float32 if dynamic else np.int32) or bias.shape != (n,):
+        wanted = "float32" if dynamic else "int32"
+        raise HlsgenError(f"layer {node.name}: expected {wanted} biases ({n},), got {bias.dtype} {bias.shape}")
     if scale.dtype != np.float64 or scale.shape != (n,) or not (np.isfinite(scale) & (scale > 0)).all():
         raise HlsgenError(
             f"layer {node.name}: expected {n} positive float64 weight scales, got {scale.dtype} {scale.shape}"

@@ -19,7 +19,6 @@ from hlsgen.models.relative import place_map, table_map
 from hlsgen.models.sam.config import EPS, MEAN, STD, SamConfig
 from hlsgen.models.sam.graph import State
 
-
 MOST_SCORES = 1 << 24
 """Scores of a block that are kept at once; a block of more takes its heads one after another."""
 
@@ -141,3 +140,18 @@ def encoder_network(config: SamConfig, state: State) -> fx.GraphModule:
     b.graph.output((b.norm("embedding", "neck.3", y),))
     b.graph.lint()
     return fx.GraphModule(b.root, b.graph).eval()
+
+
+def linears(network: fx.GraphModule) -> list[dict[str, float]]:
+    """The linear layers of `encoder_network`: for each, the convolutions that it was cut into and what each was multiplied by."""
+    nodes = {node.name: node for node in network.graph.nodes}
+    found: list[dict[str, float]] = []
+    block = 0
+    while f"block{block}_q" in nodes:
+        p = f"block{block}"
+        query: Any = network.get_submodule(str(nodes[f"{p}_q"].target))
+        heads = int(nodes[f"{p}_relative_h"].args[2])
+        found.append({f"{p}_q": 1.0, f"{p}_k": (query.out_channels // heads) ** -0.5, f"{p}_v": 1.0})
+        found += [{f"{p}_{part}": 1.0} for part in ("proj", "lin1", "lin2")]
+        block += 1
+    return found
