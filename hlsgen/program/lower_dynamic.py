@@ -38,9 +38,14 @@ class DynamicBuilder(lower.Builder):
         x, name, window = self.views[node.inputs[0]], node.outputs[0], lower.window_of(node)
         weights = np.ascontiguousarray(np.asarray(node.get_attr("weight_data")).transpose(3, 2, 0, 1))
         scale, bias = (np.asarray(node.get_attr(key), np.float32) for key in ("weight_scale", "bias_data"))
-        if int(node.get_attr("groups") or 1) != 1 or node.get_attr("activation") not in (None, "gelu"):
+        if (
+            int(node.get_attr("groups") or 1) != 1
+            or int(node.get_attr("depth_to_space") or 1) != 1
+            or node.get_attr("activation") not in (None, "gelu")
+        ):
             raise HlsgenError(
-                f"convolution {node.name} has groups or an activation other than GELU; use --scheme fixed"
+                f"convolution {node.name} has groups, another activation than GELU, or makes pixels of channels, which "
+                "scheme dynamic cannot; use --scheme fixed"
             )
         reading: Any = "levels" if weights.dtype == np.int8 else "integers"
         if x.quant.bits == 8:  # an image: its scale and zero point are known, so they are in scale and bias
