@@ -37,7 +37,10 @@ def main() -> None:
     if network.head is None:
         sys.exit(f"{network.model} is no detector")
     packer, decoder = Packer(network), Decoder(network, network.head)
-    memory = np.array(package.golden("expected.bin", network.feature_map_bytes))
+    expected = package.golden("expected.bin", network.expected_bytes)
+    memory = np.zeros(network.feature_map_bytes, np.int8)
+    for t in network.outputs:
+        memory[t.address : t.address + t.bytes] = expected[t.expected : t.expected + t.bytes]
     given = [(str(path), read_picture(Path(path))) for path in sys.argv[2:]]
     random = np.random.default_rng(0)
     noise = [(f"noise {h}x{w}", random.integers(0, 256, (h, w, 3)).astype(np.uint8)) for h, w in SIZES]

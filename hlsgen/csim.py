@@ -56,33 +56,26 @@ class CsimResult:
 
 
 def write_data(program: Program, folder: Path, image: Map, expected: Mapping[str, Map]) -> None:
-    """Write image.bin and expected.bin: int8 [C, H, W] arrays by reference name, in the engine's layout.
+    """Write image.bin and expected.bin: int8 [C, H, W] arrays by reference name, in the engine's layout; in expected.bin one
+    behind the other, in the order of the ops (`Program.expected`).
 
     Raises:
         HlsgenError: where the reference lacks a tensor that an op makes, or gives it another shape.
     """
-    tm, beat = program.engine.tm, program.engine.beat
-    maps = np.zeros(program.fmap_beats * beat, np.int8)
-    first = program.tensors[program.inputs[0]]
-    packed = first.pack(image.astype(np.int8), tm)
-    for name, value in program.constants.items():
-        constant = program.tensors[name]
-        begin = constant.address * beat
-        maps[begin : begin + constant.bytes()] = constant.pack(value, tm)
-    for op in program.ops:
-        tensor = program.tensors[op.out]
-        values = expected.get(tensor.reference)
-        shape = (tensor.channels, tensor.height, tensor.width)
-        if values is None or values.shape != shape:
-            came = "nothing" if values is None else str(values.shape)
-            raise HlsgenError(
-                f"the reference expected to give {tensor.reference} as {shape}, got {came}; quantize again"
-            )
-        begin = tensor.address * beat
-        maps[begin : begin + tensor.bytes()] = tensor.pack(values.astype(np.int8), tm)
-    maps[first.address * beat : first.address * beat + len(packed)] = packed
-    packed.tofile(folder / "image.bin")
-    maps.tofile(folder / "expected.bin")
+    tm = program.engine.tm
+    program.tensors[program.inputs[0]].pack(image.astype(np.int8), tm).tofile(folder / "image.bin")
+    with (folder / "expected.bin").open("wb") as file:
+        for tensor in (program.tensors[op.out] for op in program.ops):
+            if not tensor.compared:
+                continue
+            values = expected.get(tensor.reference)
+            shape = (tensor.channels, tensor.height, tensor.width)
+            if values is None or values.shape != shape:
+                came = "nothing" if values is None else str(values.shape)
+                raise HlsgenError(
+                    f"the reference expected to give {tensor.reference} as {shape}, got {came}; quantize again"
+                )
+            tensor.pack(values.astype(np.int8), tm).tofile(file)
 
 
 def compile_project(folder: Path, *programs: str) -> float:
@@ -192,7 +185,7 @@ def _through_streams(
 
 
 def tensor_of(program: Program, maps: npt.NDArray[np.int8], name: str) -> Map:
-    """A tensor out of the simulated DDR, int8 [C, H, W]."""
+    """An output of the network out of the simulated DDR, int8 [C, H, W]; of others the memory may have been used again."""
     tensor = program.tensors[name]
     begin = tensor.address * program.engine.beat
     return tensor.unpack(maps[begin : begin + tensor.bytes()], program.engine.tm)

@@ -93,6 +93,7 @@ def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
         "add_fast": fast_type(bounds.add_bits),
         "depths": stream_depths(program.engine),
         "fmap_beats": program.fmap_beats,
+        "expected_beats": program.expected_bytes() // program.engine.beat,
         "weight_beats": len(encoded.weights) // program.engine.beat,
         "op_count": len(program.ops),
         "constants": [list(row) for row in encoded.constants],
@@ -171,18 +172,19 @@ def tensor_table(program: Program) -> dict[str, Any]:
     tm = program.engine.tm
     tensors: list[dict[str, Any]] = []
     lanes: list[int] = []
-    for op in program.ops:
+    for op, at in zip(program.ops, program.expected(), strict=True):
         t = program.tensors[op.out]
-        tensors.append(_row(t.name, t.address, len(t.lanes) // tm, t.height, t.width, len(lanes)))
+        expected = -1 if at is None else at // program.engine.beat
+        tensors.append(_row(t.name, t.address, expected, len(t.lanes) // tm, t.height, t.width, len(lanes)))
         lanes += list(t.lanes)
     image = program.tensors[program.inputs[0]]
-    row = _row(image.name, image.address, len(image.lanes) // tm, image.height, image.width, -1)
+    row = _row(image.name, image.address, -1, len(image.lanes) // tm, image.height, image.width, -1)
     return {"tensors": tensors, "lanes": lanes, "image": row}
 
 
-def _row(name: str, address: int, blocks: int, height: int, width: int, first_lane: int) -> dict[str, Any]:
-    keys = ("name", "address", "blocks", "height", "width", "first_lane")
-    return dict(zip(keys, (identifier(name, "a tensor"), address, blocks, height, width, first_lane), strict=True))
+def _row(name: str, *values: int) -> dict[str, Any]:
+    keys = ("name", "address", "expected", "blocks", "height", "width", "first_lane")
+    return dict(zip(keys, (identifier(name, "a tensor"), *values), strict=True))
 
 
 def write_manifest(folder: Path, facts: ProjectFacts, program: Program, tied: Stamp) -> None:

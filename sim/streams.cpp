@@ -75,18 +75,13 @@ int main(int argc, char **argv) {
         return 2;
     }
     if (report) std::fprintf(report, "[\n");
-    for (int i = 0; i < OP_COUNT; i++) {
-        if (!run_op(i, memory, report)) return 3;
-    }
-    if (report) {
-        std::fprintf(report, "\n]\n");
-        std::fclose(report);
-    }
     long long wrong = 0;
     for (int i = 0; i < OP_COUNT; i++) {
+        if (!run_op(i, memory, report)) return 3;
         const tensor_t &t = TENSORS[i];
+        if (t.expected < 0) continue;
         const size_t plane = size_t(t.height) * t.width * TM;
-        const signed char *got = memory.maps[t.address].v, *want = memory.expected[t.address].v;
+        const signed char *got = memory.maps[t.address].v, *want = memory.expected[t.expected].v;
         for (int lane = 0; lane < t.blocks * TM; lane++) {
             if (LANES_OF[t.first_lane + lane] < 0) continue;
             for (size_t p = 0; p < plane / TM; p++) {
@@ -94,6 +89,10 @@ int main(int argc, char **argv) {
                 wrong += got[k] != want[k];
             }
         }
+    }
+    if (report) {
+        std::fprintf(report, "\n]\n");
+        std::fclose(report);
     }
     std::printf("%s: %d ops through streams of bounded depth, %lld integers differ\n", wrong ? "MISMATCH" : "ENOUGH", OP_COUNT, wrong);
     return wrong ? 1 : 0;

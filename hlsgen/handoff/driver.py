@@ -14,7 +14,7 @@ from hlsgen.names import identifier
 from hlsgen.program.encode import Encoded
 from hlsgen.program.ops import Program, Tensor
 
-FORMAT = 1
+FORMAT = 2
 COMMENT = {".py": "#", ".h": "//", ".cpp": "//"}
 """How a file of this kind begins a comment: the line that says where it comes from."""
 SKIPPED = frozenset({"__pycache__"})
@@ -62,18 +62,20 @@ def stamp(program: Program, encoded: Encoded, sources: Mapping[str, str]) -> Sta
 def layout(program: Program) -> dict[str, Any]:
     """Where tensors lie in memory: plain values, in order of computation, the image first."""
     beat = program.engine.beat
-    order = [*program.inputs, *(op.out for op in program.ops)]
+    order = [*((name, None) for name in program.inputs), *zip((op.out for op in program.ops), program.expected())]
     return {
         "tm": program.engine.tm,
         "feature_map_bytes": program.fmap_beats * beat,
-        "tensors": [_tensor(program.tensors[name], beat) for name in order],
+        "expected_bytes": program.expected_bytes(),
+        "tensors": [_tensor(program.tensors[name], at, beat) for name, at in order],
     }
 
 
-def _tensor(t: Tensor, beat: int) -> dict[str, Any]:
+def _tensor(t: Tensor, expected: int | None, beat: int) -> dict[str, Any]:
     return {
         "name": identifier(t.name, "a tensor"),
         "address": t.address * beat,
+        "expected": expected,
         "channels": t.channels,
         "height": t.height,
         "width": t.width,

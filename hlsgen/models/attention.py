@@ -11,6 +11,9 @@ from torch.nn import functional as F
 
 Window = tuple[int, int]
 WHOLE: Window = (0, 0)
+MANY_SCORES = 1 << 24
+"""Scores of so many keys, queries and heads are too many to keep: blocks take their heads one after another, and of a head's
+scores only the engine knows; what is made of them is kept and compared."""
 
 
 def attention_scores(q: Tensor, k: Tensor, heads: int, window: Window = WHOLE) -> Tensor:

@@ -23,14 +23,18 @@ def run(program: Program, image: Map) -> dict[str, Map]:
 
 
 def steps(program: Program, image: Map) -> Iterator[tuple[str, Map]]:
-    """The tensors in the order in which the ops make them, the (folded) image first."""
+    """The tensors in the order in which the ops make them, the (folded) image first; no longer held than an op reads them."""
     tensors: dict[str, Map] = dict(program.constants)
+    last = {name: i for i, op in enumerate(program.ops) for name in op.reads}
     first = program.tensors[program.inputs[0]]
     tensors[first.name] = fold_pixels(image, first.fold) if first.fold > 1 else image
     yield first.name, tensors[first.name]
-    for op in program.ops:
+    for i, op in enumerate(program.ops):
         tensors[op.out] = execute(op, program, tensors.__getitem__)
         yield op.out, tensors[op.out]
+        for name in (*op.reads, op.out):
+            if last.get(name, -1) <= i:
+                tensors.pop(name, None)
 
 
 def check(program: Program, image: Map, expected: Mapping[str, Map]) -> int:
@@ -42,6 +46,8 @@ def check(program: Program, image: Map, expected: Mapping[str, Map]) -> int:
     compared = 0
     for name, values in steps(program, image):
         if name in program.inputs:
+            continue
+        if not program.tensors[name].compared:
             continue
         wanted = expected[program.tensors[name].reference]
         wrong = np.argwhere(values != wanted)

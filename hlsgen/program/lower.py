@@ -20,10 +20,12 @@ import numpy.typing as npt
 
 from hlsgen.backend.layers import scheme_of
 from hlsgen.errors import HlsgenError
+from hlsgen.models import attention
 from hlsgen.program.arithmetic import Requant, activation_table, addition, conv_requant
 from hlsgen.program.attention import MOST_KEYS, Scaling, attend_scaling, exponents, scores_scaling
 from hlsgen.program.encode import groups_between
 from hlsgen.program.layer_norm import norm_constants
+from hlsgen.program.memory import placed
 from hlsgen.program.ops import EngineConfig, Op, Operand, Program, Tensor, Window, spread_lanes
 from hlsgen.program.tiling import choose_tile
 from hlsgen.program.views import View, channel_slice, concatenated, cut, headed, padded_lanes, upsampled, whole
@@ -59,7 +61,6 @@ class Builder:
         self.inputs: list[str] = []
         self.constants: dict[str, npt.NDArray[Any]] = {}
         self.image = (0, 0, 0)
-        self.next_beat = 0
         self.cuts = self._cuts()
 
     def _cuts(self) -> dict[str, set[int]]:
@@ -78,8 +79,7 @@ class Builder:
 
     def tensor(self, name: str, lanes: tuple[int, ...], size: tuple[int, int], quant: TensorQ, **more: Any) -> Tensor:
         channels = max(lanes) + 1
-        made = Tensor(name, channels, *size, quant, lanes, self.next_beat, more.pop("reference", name), **more)
-        self.next_beat += made.beats(self.engine.beat)
+        made = Tensor(name, channels, *size, quant, lanes, 0, more.pop("reference", name), **more)
         self.tensors[name] = made
         self.views[made.reference] = whole(made, self.engine.tm)
         return made
@@ -377,7 +377,8 @@ class Builder:
         within = op.operand.window if op.operand is not None else (0, 0)
         tile = choose_tile(self.engine, op.window, grid, groups, op.multiplies, op.name, op.special, within, op.spread)
         self.ops.append(replace(op, tile=tile))
-        self.tensor(op.out, lanes, size, quant, reference=reference or op.out)
+        few = op.kind != "scores" or (max(lanes) + 1) * size[0] * size[1] < attention.MANY_SCORES
+        self.tensor(op.out, lanes, size, quant, reference=reference or op.out, compared=few)
 
     def windowed(
         self,
@@ -458,16 +459,18 @@ class Builder:
                 )
                 tensor = self.tensors[self.views[name].sources[0].tensor]
             outputs.append(tensor.name)
+        kept = (*self.inputs, *self.constants)
+        places, beats = placed(self.tensors.values(), self.ops, kept, outputs, self.engine.beat)
         return Program(
             str(self.graph.config.get_project_name()),
             self.scheme,
             self.engine,
-            self.tensors,
+            {name: replace(tensor, address=places[name]) for name, tensor in self.tensors.items()},
             tuple(self.ops),
             tuple(self.inputs),
             tuple(outputs),
             self.image,
-            self.next_beat,
+            beats,
             self.constants,
         )
 

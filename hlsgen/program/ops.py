@@ -68,8 +68,9 @@ class EngineConfig:
 class Tensor:
     """A feature map in DDR.
 
-    address: in beats. fold: 2 where 2x2 pixels of an image were folded into channels. reference: the node of the
-    quantized network whose output this is.
+    address: in beats; tensors that are never needed at once may share it. fold: 2 where 2x2 pixels of an image were folded into
+    channels. reference: the node of the quantized network whose output this is. compared: False of scores that only the engine
+    holds (`hlsgen.models.attention.MANY_SCORES`).
     """
 
     name: str
@@ -81,6 +82,7 @@ class Tensor:
     address: int
     reference: str
     fold: int = 1
+    compared: bool = True
 
     @property
     def element(self) -> int:
@@ -217,6 +219,12 @@ class Op:
     floats: FloatOp | None = None
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """The tensors that the op reads."""
+        more = (self.residual, self.operand.source if self.operand is not None else None)
+        return tuple(dict.fromkeys(source.tensor for source in (*self.sources, *more) if source is not None))
+
+    @property
     def multiplies(self) -> bool:
         """Whether the MAC array multiplies, or takes maxima."""
         return self.weights is not None or self.operand is not None
@@ -273,6 +281,19 @@ class Program:
         """What the op makes, before its channels become pixels."""
         out, n = self.tensors[op.out], op.spread
         return Made(spread_lanes(out.lanes, n), out.height // n, out.width // n)
+
+    def expected(self) -> list[int | None]:
+        """Where in expected.bin each op's output begins, in bytes: one behind the other; None of what is not compared."""
+        found: list[int | None] = []
+        at = 0
+        for tensor in (self.tensors[op.out] for op in self.ops):
+            found.append(at if tensor.compared else None)
+            at += tensor.bytes() if tensor.compared else 0
+        return found
+
+    def expected_bytes(self) -> int:
+        """The size of expected.bin."""
+        return sum(self.tensors[op.out].bytes() for op in self.ops if self.tensors[op.out].compared)
 
     def macs(self) -> int:
         """Multiply-accumulates of one inference, as the network defines them (folding adds none)."""

@@ -292,14 +292,14 @@ def test_the_pynq_device(built: Built, sim: Any, interrupts: bool, monkeypatch: 
     assert made.self_test()["cores"] == 2
     pynq.log.clear()
     outputs = made.run(made.package.golden("image.bin", made.network.image.bytes))
-    expected = made.package.golden("expected.bin", made.network.feature_map_bytes)
+    expected = made.package.golden("expected.bin", made.network.expected_bytes)
     base = made._maps[0].address
     moved = [(what, address - base, size) for what, address, size in pynq.log]
     image = made.network.image
     assert moved[0] == ("flush", image.address, image.bytes)
     assert moved[1:] == [("invalidate", t.address, t.bytes) for t in made.network.outputs]
     for tensor, data in zip(made.network.outputs, outputs, strict=True):
-        np.testing.assert_array_equal(tensor.unpack(data), tensor.unpack(expected[tensor.address :][: tensor.bytes]))
+        np.testing.assert_array_equal(tensor.unpack(data), tensor.unpack(expected[tensor.expected :][: tensor.bytes]))
     for buffer in made._buffers:
         buffer.free()
     pynq.stop()

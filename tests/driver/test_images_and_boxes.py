@@ -49,7 +49,7 @@ def network(size: tuple[int, int], levels: Any, tensors: list[dict[str, Any]], t
     from hlsgen_driver.network import Network
 
     found: dict[str, Any] = {
-        "format": 1,
+        "format": 2,
         "model": "net",
         "target": "pynq-z2",
         "clock_mhz": 150.0,
@@ -59,6 +59,7 @@ def network(size: tuple[int, int], levels: Any, tensors: list[dict[str, Any]], t
         "program_sha256": "",
         "parameters": {"bytes": 0, "sha256": ""},
         "feature_map_bytes": 0,
+        "expected_bytes": 0,
         "image": {"size": [3, *size], "levels": levels},
         "outputs": [],
         "head": None,
@@ -69,7 +70,7 @@ def network(size: tuple[int, int], levels: Any, tensors: list[dict[str, Any]], t
 
 
 def row(name: str, channels: int, height: int, width: int, lanes: list[int], fold: int, q: TensorQ) -> dict[str, Any]:
-    sizes = {"name": name, "address": 0, "channels": channels, "height": height, "width": width, "fold": fold}
+    sizes = {"name": name, "address": 0, "expected": None, "channels": channels, "height": height, "width": width, "fold": fold}
     return {**sizes, "lanes": lanes, "scale": q.scale, "zero_point": q.zero_point}
 
 

@@ -13,14 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from hlsgen.models import attention as vocabulary
 from hlsgen.models.attention import WHOLE, attend, attention_scores, cropped, grown
 from hlsgen.models.norm import ChannelNorm
 from hlsgen.models.relative import place_map, table_map
 from hlsgen.models.sam.config import EPS, MEAN, STD, SamConfig
 from hlsgen.models.sam.graph import State
-
-MOST_SCORES = 1 << 24
-"""Scores of a block that are kept at once; a block of more takes its heads one after another."""
 
 
 class _Builder:
@@ -80,7 +78,7 @@ class _Builder:
             places.append(self.constant(f"{p}_place_{letter}", place_map(n, (side, side), axis)))
         q, k = (self.parts(f"{p}_{part}", x, heads, d) for part, x in zip("qk", qkv[:2], strict=True))
         longer = [[q[h], terms[0][h], terms[1][h]] for h in range(heads)], [[part, *places] for part in k]
-        if heads * n * n * side * side <= MOST_SCORES:
+        if heads * n * n * side * side < vocabulary.MANY_SCORES:
             q1, k1 = (
                 self.call(f"{p}_{name}", torch.cat, [x for head in part for x in head], 1)
                 for name, part in zip(("queries", "keys"), longer, strict=True)

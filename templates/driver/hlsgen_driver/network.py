@@ -10,19 +10,21 @@ import numpy as np
 
 from .errors import PackageError
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Tensor:
     """A feature map in memory: [blocks][height][width][TM] int8, channel `lanes[i]` in physical lane i (-1: none).
 
     It stands for scale * (q - zero_point). fold: 2 where 2x2 pixels of the image were folded into channels, in the order
-    (channel, row, column).
+    (channel, row, column). expected: where golden/expected.bin has it, None where nothing is compared with it. Tensors that are
+    never needed at once may lie in the same place.
     """
 
     def __init__(self, row: dict[str, Any], tm: int) -> None:
         self.name: str = row["name"]
         self.address: int = row["address"]
+        self.expected: int | None = row["expected"]
         self.channels: int = row["channels"]
         self.height: int = row["height"]
         self.width: int = row["width"]
@@ -90,6 +92,7 @@ class Network:
         self.parameter_bytes: int = found["parameters"]["bytes"]
         self.parameter_sha256: str = found["parameters"]["sha256"]
         self.feature_map_bytes: int = found["feature_map_bytes"]
+        self.expected_bytes: int = found["expected_bytes"]
         self.size: tuple[int, int] = (found["image"]["size"][1], found["image"]["size"][2])
         levels = found["image"]["levels"]
         self.levels: np.ndarray | None = np.array(levels, np.int8) if levels else None

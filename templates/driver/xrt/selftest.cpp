@@ -50,7 +50,7 @@ int run(const std::string &package, unsigned index) {
     const std::vector<char> weights = read_file(package + "/parameters.bin", PARAMETER_BYTES);
     const size_t image_bytes = size_t(IMAGE.blocks) * IMAGE.height * IMAGE.width * TM;
     const std::vector<char> image = read_file(package + "/golden/image.bin", image_bytes);
-    const std::vector<char> expected = read_file(package + "/golden/expected.bin", MAP_BYTES);
+    const std::vector<char> expected = read_file(package + "/golden/expected.bin", size_t(EXPECTED_BEATS) * BEAT);
 
     hlsgen::Card card(index, package + "/hlsgen.xclbin", "hlsgen_engine", CORES);
     for (int core = 0; core < card.cores(); core++) {
@@ -80,8 +80,9 @@ int run(const std::string &package, unsigned index) {
             const tensor_t &t = TENSORS[op];
             const size_t begin = size_t(t.address) * BEAT, bytes = size_t(t.blocks) * t.height * t.width * TM;
             card.call(core, maps, parameters, op, 1, MILLISECONDS);
+            if (t.expected < 0) continue;
             maps.sync(XCL_BO_SYNC_BO_FROM_DEVICE, bytes, begin);
-            if (compare(t, host + begin, &expected[begin])) return 1;
+            if (compare(t, host + begin, &expected[size_t(t.expected) * BEAT])) return 1;
         }
     }
     std::printf("EXACT     all %d tensors on %d core(s) are what the INT8 model computes\n", OP_COUNT, card.cores());
