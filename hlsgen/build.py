@@ -47,7 +47,8 @@ class BuildOptions:
 
     imgsz: height and width in pixels, or None for the model's own (640x640; an ONNX file's). calib: a folder of images,
     or None for the demo's own. image: the picture that is C-simulated, or None for the first one of the calibration
-    folder, without one a generated picture that the demo has never seen. calibration: schedule with the user's own
+    folder, without one a generated picture that the demo has never seen. images: calibration images, or None for
+    `hlsgen.models.calibration.enough`. calibration: schedule with the user's own
     calibration of the cost model, where there is one.
     """
 
@@ -59,7 +60,7 @@ class BuildOptions:
     scheme: str = "fixed"
     arch: Literal["auto", "engine"] = "auto"
     calib: Path | None = None
-    images: int = 32
+    images: int | None = None
     pre_bits: int | None = None
     image: Path | None = None
     strict: bool = False
@@ -79,7 +80,7 @@ class BuildOptions:
         if self.imgsz is not None and (min(self.imgsz) < 1 or max(self.imgsz) > 8192):
             size = f"{self.imgsz[0]}x{self.imgsz[1]}"
             raise HlsgenError(f"an image size is two numbers of 1 to 8192 pixels (height x width), got {size}")
-        if self.images < 1:
+        if self.images is not None and self.images < 1:
             raise HlsgenError(f"calibration needs at least one image, got --images {self.images}")
         if self.pre_bits is not None and not 8 <= self.pre_bits <= 16:
             raise HlsgenError(f"pre-activations have 8 to 16 bits, got --pre-bits {self.pre_bits}")
@@ -199,7 +200,7 @@ def load(b: Build) -> Facts:
 
 def quantize(b: Build) -> Facts:
     """Float network and calibration images to the INT8 reference: every scale and every integer weight."""
-    from hlsgen.models.calibration import calibration_images
+    from hlsgen.models.calibration import calibration_images, enough
     from hlsgen.quantize import Reference
     from hlsgen.quantize.strategies import Task
 
@@ -208,7 +209,7 @@ def quantize(b: Build) -> Facts:
     if given is not None:
         b.reference, source = Reference.from_spec(b.loaded.network, given), "the file's own scales"
     else:
-        images, source = calibration_images(b.loaded, o.calib, o.images)
+        images, source = calibration_images(b.loaded, o.calib, o.images or enough(b.loaded))
         task = Task(b.loaded.network, b.loaded.shape, images, b.loaded.reg_max, b.progress, o.pre_bits)
         b.reference = for_engine(o.scheme).quantize(task).executable
     b.reference.save(b.at("quantize"))

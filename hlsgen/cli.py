@@ -70,7 +70,7 @@ def cli() -> None:
     "--scheme", default="fixed", show_default=True, help=f"Quantization: {', '.join(runnable())}; dynamic is for SAM."
 )
 @click.option("--calib", type=click.Path(path_type=Path), help="Folder of calibration images.")
-@click.option("--images", type=int, default=32, show_default=True, help="How many of them to use.")
+@click.option("--images", type=int, help="How many of them to use  [default: 32; 4 for networks of over 100 GMAC]")
 @click.option("--pre-bits", type=int, help="Bits before an activation's table  [default: fixed 14, affine 12]")
 @click.option("--arch", type=click.Choice(["auto", "engine"]), default="auto", show_default=True, help="Architecture.")
 @click.option("--clock", type=float, help="Clock in MHz  [default: the part's]")

@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from hlsgen.models.zoo import Loaded
 
 
+LARGE = 100.0  # GMAC of an image
+
+
+def enough(loaded: "Loaded") -> int:
+    """How many images a network is calibrated on by default: of large ones few, which take long and have many tokens each."""
+    return 4 if loaded.gmacs() > LARGE else 32
+
+
 def calibration_images(
     loaded: "Loaded", folder: Path | None, count: int, seed: int | None = None
 ) -> tuple[list[Input], str]:

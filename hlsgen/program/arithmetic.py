@@ -100,7 +100,8 @@ def requantize(acc: Ints, constants: Requant, axis: int = 0) -> Ints:
     if constants.scheme == "native":
         y = np.rint(acc.astype(np.float32) * m.astype(np.float32)).astype(np.int64)
     else:
-        y = round_shift_even(acc * m.astype(np.int64), s)
+        # In float64: products below 2**53 are exact, powers of two always, and rint breaks ties to even.
+        y = np.rint(acc * (m * np.exp2(-s.astype(np.float64)))).astype(np.int64)
     return np.clip(y + out.zero_point, out.low, out.high)
 
 

@@ -14,6 +14,8 @@ from hlsgen.quantize.spec import Scheme, TensorQ
 LARGEST_WEIGHT = 127  # what the largest score of a row becomes
 LARGEST_SHIFT = 27  # of the attention's constants; floor(log2(sum)) is added to it
 MOST_KEYS = 4096
+# float32 sums of integers are exact below 2**24, in any order: of so many products of 8 bits by 8 bits, of 8 bits by 7 bits.
+EXACT_CHANNELS, EXACT_KEYS = 1024, 1024
 Window = tuple[int, int]  # rows, columns; (0, 0): the whole map
 
 
@@ -77,10 +79,11 @@ def exponents(scores: TensorQ) -> npt.NDArray[np.int8]:
     return np.asarray(np.rint(LARGEST_WEIGHT * np.exp(-k * scores.scale)), np.int8)
 
 
-def scale(x: Ints, constants: Scaling) -> Ints:
-    """Apply `constants` to int64 sums."""
+def scale(x: npt.NDArray[Any], constants: Scaling) -> Ints:
+    """Apply `constants` to sums, integers of any type; in float64, which is exact below 2**53 and rounds ties to even."""
     out = constants.out
-    return np.clip(round_shift_even(x * constants.multiplier, constants.shift) + out.zero_point, out.low, out.high)
+    y = np.rint(x * np.float64(constants.multiplier * 2.0**-constants.shift), dtype=np.float64)
+    return np.clip(y + out.zero_point, out.low, out.high).astype(np.int64)
 
 
 def scores(
@@ -93,7 +96,8 @@ def scores(
     if window != (0, 0):
         return over_windows(lambda a, b: scores(a, b, heads, constants), q, k, window)
     a, b = _tokens(q, heads), _tokens(k, heads)
-    acc = np.einsum("hcj,hci->hji", b, a, optimize=True)
+    kind = np.float32 if a.shape[1] < EXACT_CHANNELS else np.float64
+    acc = b.astype(kind).transpose(0, 2, 1) @ a.astype(kind)
     return scale(acc.reshape(-1, *q.shape[1:]), constants)
 
 
@@ -110,11 +114,14 @@ def attend(
     if window != (0, 0):
         return over_windows(lambda a, b: attend(a, b, heads, table, zero_point, constants), s, v, window)
     rows, values = _tokens(s, heads), _tokens(v, heads)  # [heads, N, queries], [heads, e, N]
-    p = table.astype(np.int64)[rows.max(axis=1, keepdims=True) - rows]
-    total = p.sum(axis=1)  # [heads, queries]
+    p = table.astype(np.float32)[rows.max(axis=1, keepdims=True) - rows.astype(np.int16)]
+    total = p.sum(axis=1).astype(np.int64)  # [heads, queries]
     n = floor_log2(total)
     factor = (np.int64(constants.multiplier) << n) // total
-    acc = np.einsum("hej,hji->hei", values, p, optimize=True) - zero_point * total[:, None]
+    sums = np.zeros((heads, values.shape[1], p.shape[2]))
+    for j in range(0, p.shape[1], EXACT_KEYS):
+        sums += values[:, :, j : j + EXACT_KEYS].astype(np.float32) @ p[:, j : j + EXACT_KEYS]
+    acc = sums.astype(np.int64) - zero_point * total[:, None]
     out = constants.out
     y = round_shift_even(acc * factor[:, None], (constants.shift + n)[:, None]) + out.zero_point
     return np.clip(y, out.low, out.high).reshape(-1, *s.shape[1:])
@@ -140,6 +147,6 @@ def floor_log2(x: Ints) -> Ints:
     return np.frexp(x.astype(np.float64))[1].astype(np.int64) - 1
 
 
-def _tokens(x: npt.NDArray[np.int8], heads: int) -> Ints:
-    """[heads * d, H, W] to int64 [heads, d, H * W]."""
-    return x.astype(np.int64).reshape(heads, len(x) // heads, -1)
+def _tokens(x: npt.NDArray[np.int8], heads: int) -> npt.NDArray[np.int8]:
+    """[heads * d, H, W] to [heads, d, H * W]."""
+    return x.reshape(heads, len(x) // heads, -1)

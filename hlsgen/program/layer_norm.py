@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hlsgen.errors import HlsgenError
-from hlsgen.program.arithmetic import Ints, round_shift_even
+from hlsgen.program.arithmetic import Ints
 from hlsgen.quantize.spec import TensorQ
 
 FRACTION_BITS = 10  # of a normalized value
@@ -73,6 +73,8 @@ def layer_norm(x: Ints, constants: Norm) -> Ints:
     t = 2 * ((np.frexp(variance.astype(np.float64))[1].astype(np.int64) - 1) // 2)
     roots = [isqrt((1 << (32 + int(e))) // int(v)) for v, e in zip(variance.ravel(), t.ravel(), strict=True)]
     inverse = np.array(roots, np.int64).reshape(variance.shape)
-    normalized = round_shift_even((channels * x - first) * inverse, 16 + t // 2 - FRACTION_BITS)
-    y = round_shift_even(normalized * constants.gain + constants.offset, constants.shift)
-    return np.clip(y + constants.out.zero_point, constants.out.low, constants.out.high)
+    # In float64: products below 2**53 are exact, powers of two always, and rint breaks ties to even.
+    down = np.exp2(-(16.0 + t // 2 - FRACTION_BITS))
+    normalized = np.rint((channels * x - first) * (inverse * down))
+    y = np.rint((normalized * constants.gain + constants.offset) * 2.0**-constants.shift) + constants.out.zero_point
+    return np.clip(y, constants.out.low, constants.out.high).astype(np.int64)

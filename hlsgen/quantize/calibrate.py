@@ -1,5 +1,6 @@
 """Streaming statistics of the float network on the calibration images: memory for one image's activations, no more."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor, fx
 
 from hlsgen.errors import HlsgenError
-from hlsgen.quantize.relevance import Relevance, outputs_alike, parameters_held, probe, weights_of
+from hlsgen.quantize.relevance import Relevance, irrelevant, outputs_alike, parameters_held, probe, weights_of
 from hlsgen.quantize.structure import sources
 
 BINS = 4096
+MOST_REMEMBERED = 1 << 28  # values of an image that wait for their gradients: 2 GB with these; larger networks go without
 LARGEST_SAMPLE = 1 << 18  # elements of one tensor of one image that enter its histogram (the extremes see them all)
 Progress = Callable[[int, int], None]
 Floats = npt.NDArray[np.float64]
@@ -91,7 +93,8 @@ def calibrate(
     """Run the float network over `images` ([C, H, W] or [1, C, H, W], 0..1), one at a time, and gather its statistics.
 
     total: how many images there are, for `progress` (0: not known).
-    relevance: what the outputs are read for; the histograms are weighted with its squared gradients.
+    relevance: what the outputs are read for; the histograms are weighted with its squared gradients, but for networks that make
+    more than MOST_REMEMBERED values of an image.
 
     Raises:
         HlsgenError: no images, not all of one shape, or a value that is not finite (naming the node).
@@ -104,6 +107,8 @@ def calibrate(
             raise HlsgenError(f"calibration expects float32 images [C, H, W], got {image.dtype} {list(image.shape)}")
         if shape is not None and image.shape != shape:
             raise HlsgenError(f"calibration expects images of one shape, got {list(shape)} and {list(image.shape)}")
+        if shape is None and _values(network, image.shape) > MOST_REMEMBERED:
+            observer.relevance = irrelevant
         shape = (image.shape[0], image.shape[1], image.shape[2])
         observer.observe(torch.from_numpy(np.ascontiguousarray(image))[None])
         if progress is not None:
@@ -111,6 +116,15 @@ def calibrate(
     if shape is None:
         raise HlsgenError("calibration expects at least one image, got none; give a folder of photographs with --calib")
     return Statistics(observer.histograms, shape, observer.largest)
+
+
+def _values(network: fx.GraphModule, shape: tuple[int, ...]) -> int:
+    """How many values the observed nodes have for an image of `shape` (C, H, W)."""
+    from hlsgen.frontend.onnx_write import shapes
+
+    observed = sources(network)
+    c, h, w = shape
+    return sum(math.prod(size) for name, size in shapes(network, (c, h, w)).items() if name in observed)
 
 
 class _Observer(fx.Interpreter):
@@ -125,8 +139,9 @@ class _Observer(fx.Interpreter):
 
     def observe(self, image: Tensor) -> None:
         """One image [1, C, H, W]: forward, backward, and every tensor into its histogram."""
-        with torch.enable_grad(), parameters_held(self.network):
-            outputs = self.run(image.requires_grad_(True))
+        wanted = self.relevance is not irrelevant
+        with torch.set_grad_enabled(wanted), parameters_held(self.network):
+            outputs = self.run(image.requires_grad_(wanted))
             scalar = probe(outputs if isinstance(outputs, tuple) else (outputs,), self.relevance, self.generator)
             if scalar.requires_grad:
                 scalar.backward()  # type: ignore[no-untyped-call]
@@ -141,10 +156,13 @@ class _Observer(fx.Interpreter):
                 raise HlsgenError(
                     f"calibration expects finite activations, got NaN or infinity at {n.name}; check the weights and images"
                 )
+            self.largest = max(self.largest, result.numel())
+            if self.relevance is irrelevant:  # no gradient will come: nothing has to be remembered
+                self.histograms[n.name].update(result.detach(), torch.ones_like(result))
+                return result
             if result.requires_grad and not result.is_leaf:
                 result.retain_grad()
             self.values[n.name] = result
-            self.largest = max(self.largest, result.numel())
         return result
 
 

@@ -5,6 +5,7 @@ convolution whose accumulators are proved below 2**24 (else it is computed in fl
 """
 
 import operator
+from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from hlsgen.errors import HlsgenError
+from hlsgen.models import attention
 from hlsgen.models.attention import (
     WHOLE,
     Window,
@@ -28,13 +30,18 @@ from hlsgen.models.attention import (
 from hlsgen.models.network import activation_kind, constant_of
 from hlsgen.models.norm import ChannelNorm
 from hlsgen.program.arithmetic import activation_table, addition, conv_requant
-from hlsgen.program.attention import Scaling, attend_scaling, exponents, scores_scaling
+from hlsgen.program.attention import attend_scaling, exponents, scores_scaling
 from hlsgen.program.layer_norm import layer_norm, norm_constants
 from hlsgen.quantize.spec import QuantSpec, TensorQ
 from hlsgen.quantize.structure import is_tensor, module_of, placeholder
 
 EXACT32 = 1 << 24
+EXACT_KEYS = 1024  # products of their weights (7 bits) and values (8 bits) have sums below EXACT32
 EXACT64 = 1 << 53
+
+
+Made = Callable[[str, Tensor], object]
+"""Told a node's name and its integers."""
 
 
 class Operation(Protocol):
@@ -133,14 +140,19 @@ class Scores:
         self.scaling = scores_scaling(spec.scheme, q, k, out)
 
     def __call__(self, q: Tensor, k: Tensor, heads: int, window: Window = WHOLE) -> Tensor:
-        return _scaled(attention_scores(q.double(), k.double(), heads, window), self.scaling)
+        largest = q.shape[1] // heads << 14  # of a sum, 8 bits by 8 bits
+        product = torch.float32 if largest < EXACT32 else torch.float64
+        finish = torch.float32 if largest * self.scaling.multiplier < EXACT32 else torch.float64
+        acc = attention_scores(q.to(product), k.to(product), heads, window).to(finish)
+        y = acc.mul_(self.scaling.multiplier * 2.0**-self.scaling.shift).round_()  # ties to even
+        return y.add_(self.scaling.out.zero_point).clamp_(self.scaling.out.low, self.scaling.out.high).float()
 
 
 class Attend:
     """Softmax by table, and its product with the values."""
 
     def __init__(self, spec: QuantSpec, s: TensorQ, v: TensorQ, out: TensorQ) -> None:
-        self.table = torch.from_numpy(exponents(s).astype(np.float64))
+        self.table = torch.from_numpy(exponents(s).astype(np.float32))
         self.scaling = attend_scaling(spec.scheme, v, out)
         self.zero_point = v.zero_point
 
@@ -148,20 +160,17 @@ class Attend:
         if window != WHOLE:
             return joined(self(windows(s, window), windows(v, window), heads), v.shape[2:])
         rows = tokens(s, heads)
-        p = self.table[(rows.amax(2, keepdim=True) - rows).long()]  # [N, heads, keys, queries]
-        total = p.sum(2, keepdim=True)
+        below = (rows.amax(2, keepdim=True) - rows).int()
+        p = self.table.index_select(0, below.reshape(-1)).reshape(below.shape)  # [N, heads, keys, queries]
+        total = p.sum(2, keepdim=True)  # below 2**24, as the products of so many keys are
         exponent = torch.frexp(total).exponent.long() - 1  # floor(log2(total))
         factor = torch.div(self.scaling.multiplier * 2**exponent, total.long(), rounding_mode="floor")
-        acc = (tokens(v.double(), heads) @ p - self.zero_point * total).long()
+        values = tokens(v, heads).split(EXACT_KEYS, 3)
+        acc = sum((a @ b).double() for a, b in zip(values, p.split(EXACT_KEYS, 2), strict=True))
+        acc = (acc - self.zero_point * total.double()).long()
         y = _shifted(acc * factor, self.scaling.shift + exponent) + self.scaling.out.zero_point
         held = y.clamp(self.scaling.out.low, self.scaling.out.high).float()
         return held.reshape(len(s), -1, *s.shape[2:])
-
-
-def _scaled(x: Tensor, k: Scaling) -> Tensor:
-    """`hlsgen.program.attention.scale` on integers held in float64."""
-    y = _shifted(x.long() * k.multiplier, torch.tensor(k.shift)) + k.out.zero_point
-    return y.clamp(k.out.low, k.out.high).float()
 
 
 def _shifted(x: Tensor, shift: Tensor) -> Tensor:
@@ -186,28 +195,27 @@ class IntegerMachine:
 
     def outputs(self, image: Tensor) -> tuple[Tensor, ...]:
         """float [1, C, H, W] -> the network's outputs' integers (float32)."""
-        return tuple(_Run(self, None).run(self.quantize(image)))
+        return tuple(_Run(self, lambda _, __: None).run(self.quantize(image)))
 
-    def run(self, image: Tensor) -> dict[str, Tensor]:
-        """float [1, C, H, W] -> every tensor's integers (float32)."""
-        kept: dict[str, Tensor] = {}
-        _Run(self, kept).run(self.quantize(image))
-        return kept
+    def run(self, image: Tensor, made: Made) -> None:
+        """float [1, C, H, W]; `made` is told every tensor's integers (float32) as soon as they are there, but for scores too many
+        to keep."""
+        _Run(self, made).run(self.quantize(image))
 
 
 class _Run(fx.Interpreter):
-    def __init__(self, machine: IntegerMachine, kept: dict[str, Tensor] | None) -> None:
+    def __init__(self, machine: IntegerMachine, made: Made) -> None:
         super().__init__(machine.network)
         self.extra_traceback = False
         self.operations = machine.operations
-        self.kept = kept
+        self.made = made
 
     def run_node(self, n: fx.Node) -> Any:
         operation = self.operations.get(n.name)
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         result = super().run_node(n) if operation is None else operation(*args, **kwargs)
-        if self.kept is not None and is_tensor(n):
-            self.kept[n.name] = result
+        if is_tensor(n) and not (n.target is attention_scores and result.numel() >= attention.MANY_SCORES):
+            self.made(n.name, result)
         return result
 
 

@@ -7,7 +7,7 @@ is built with them fixed), so that a saved reference is rebuilt exactly from its
 import copy
 import operator
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -82,15 +82,14 @@ class Native:
         q = self.spec.tensors[placeholder(self.network).name]
         return self._integers(image, q)
 
-    def run(self, image: Tensor) -> dict[str, Tensor]:
-        """float [1, C, H, W] -> every node's integers (float32), in the engine's domain."""
+    def run(self, image: Tensor, made: Callable[[str, Tensor], object]) -> None:
+        """float [1, C, H, W]; `made` is told every node's integers (float32), in the engine's domain."""
         with _qnnpack():
             captured = _Capture(self.converted)
             captured.run(image)
-        kept = {placeholder(self.network).name: self.quantize(image)}
+        made(placeholder(self.network).name, self.quantize(image))
         for name, value in self.values.items():
-            kept[name] = self._integers(captured.kept[value], self.spec.tensors[name])
-        return kept
+            made(name, self._integers(captured.kept[value], self.spec.tensors[name]))
 
     def outputs(self, image: Tensor) -> tuple[Tensor, ...]:
         """float [1, C, H, W] -> the network's outputs' integers (float32)."""

@@ -69,18 +69,21 @@ class Reference(nn.Module):
 
     @torch.inference_mode()
     def tensors(self, image: Image) -> dict[str, npt.NDArray[Any]]:
-        """Every tensor's integers by node name, in the network's order, [C, H, W]: int8, or int16 where wider than 8 bits."""
-        held = self._machine.run(_batch(image))
-        order = [node.name for node in self.network.graph.nodes if node.name in held]
-        return {
-            name: held[name][0].numpy().astype(np.int8 if self.spec.tensors[name].bits <= 8 else np.int16)
-            for name in order
-        }
+        """Every tensor's integers by node name, in the network's order, [C, H, W]: int8, or int16 where wider than 8 bits. Scores
+        too many to keep (`hlsgen.models.attention.MANY_SCORES`) are left out."""
+        held: dict[str, npt.NDArray[Any]] = {}
+
+        def keep(name: str, value: Tensor) -> None:
+            held[name] = value[0].numpy().astype(np.int8 if self.spec.tensors[name].bits <= 8 else np.int16)
+
+        self._machine.run(_batch(image), keep)
+        return {node.name: held[node.name] for node in self.network.graph.nodes if node.name in held}
 
     @torch.inference_mode()
     def values(self, image: Image) -> dict[str, Tensor]:
         """By node name, the real numbers that every tensor's integers stand for, float32 [1, C, H, W]."""
-        held = self._machine.run(_batch(image))
+        held: dict[str, Tensor] = {}
+        self._machine.run(_batch(image), held.__setitem__)
         tensors = self.spec.tensors
         return {name: (value - tensors[name].zero_point) * tensors[name].scale for name, value in held.items()}
 
