@@ -227,10 +227,11 @@ def export(b: Build) -> Facts:
     """The reference's scales and weights as a QDQ ONNX file, and how far ONNX Runtime agrees with the reference."""
     from hlsgen.frontend.agreement import agreement
     from hlsgen.frontend.qdq_write import write_qdq
+    from hlsgen.quantize.structure import left_out
 
     path = b.at("export") / "model.qdq.onnx"
     write_qdq(b.loaded.network, b.reference.spec, b.loaded.shape, path, b.loaded.name)
-    return agreement(path, b.tensors, b.picture[None])
+    return agreement(path, b.tensors, b.picture[None], left_out(b.loaded.network, b.loaded.shape))
 
 
 def import_(b: Build) -> Facts:

@@ -5,7 +5,7 @@ integers, every operator is on its own, and float32 may differ from the integer 
 between two integers: by one step at most.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,16 @@ _FED = ".fed"
 
 
 def agreement(
-    qdq_path: str | Path, tensors: Mapping[str, npt.NDArray[Any]], image: npt.NDArray[np.float32]
+    qdq_path: str | Path,
+    tensors: Mapping[str, npt.NDArray[Any]],
+    image: npt.NDArray[np.float32],
+    left_out: Collection[str] = (),
 ) -> dict[str, Any]:
     """Compare a QDQ file that `write_qdq` wrote with the reference.
 
     tensors: the reference's integers by fx node name, [C, H, W] in the engine's domain, the image's among them. image:
-    float32 [C, H, W] or [1, C, H, W], 0..1.
+    float32 [C, H, W] or [1, C, H, W], 0..1. left_out: tensors of the graph that the reference does not keep, and that are
+    neither compared nor fed.
 
     Returns: `runtime`, `optimizations` and `threads` (what ran); `limit`; `elements`; for `end_to_end` and
     `equal_inputs` each `differing` (elements), `largest` (integer steps) and `tensor` (where, None if nowhere); and
@@ -41,6 +45,7 @@ def agreement(
     """
     model = load_model(qdq_path)
     made = {n.output[0].removesuffix(".q"): n for n in model.graph.node if n.op_type == "QuantizeLinear"}
+    made = {name: node for name, node in made.items() if name not in left_out}
     missing = [name for name in made if name not in tensors]
     if missing:
         raise HlsgenError(f"{qdq_path}: expected the reference's integers of every tensor, {missing[0]} is missing")

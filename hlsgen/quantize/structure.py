@@ -6,6 +6,7 @@ import operator
 import torch
 from torch import fx, nn
 
+from hlsgen.models import attention
 from hlsgen.models.attention import attention_scores, cropped, depth_to_space, grown
 from hlsgen.models.network import ATTENTION, activation_kind, constant_of
 
@@ -91,6 +92,14 @@ def sources(network: fx.GraphModule) -> set[str]:
         or node.target in (torch.add, *ATTENTION)
         or (node.op == "call_module" and not isinstance(module_of(network, node), moving))
     }
+
+
+def left_out(network: fx.GraphModule, shape: tuple[int, int, int]) -> set[str]:
+    """The nodes whose integers are not kept: scores too many for it. shape: the image's (C, H, W)."""
+    from hlsgen.frontend.onnx_write import shapes
+
+    large = {name for name, size in shapes(network, shape).items() if math.prod(size) >= attention.MANY_SCORES}
+    return {node.name for node in network.graph.nodes if node.target is attention_scores and node.name in large}
 
 
 def placeholder(network: fx.GraphModule) -> fx.Node:
