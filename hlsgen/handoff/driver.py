@@ -62,7 +62,10 @@ def stamp(program: Program, encoded: Encoded, sources: Mapping[str, str]) -> Sta
 def layout(program: Program) -> dict[str, Any]:
     """Where tensors lie in memory: plain values, in order of computation, the image first."""
     beat = program.engine.beat
-    order = [*((name, None) for name in program.inputs), *zip((op.out for op in program.ops), program.expected())]
+    order = [
+        *((name, None) for name in program.inputs),
+        *zip((op.out for op in program.ops), program.expected(), strict=True),
+    ]
     return {
         "tm": program.engine.tm,
         "feature_map_bytes": program.fmap_beats * beat,

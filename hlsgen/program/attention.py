@@ -83,7 +83,7 @@ def scale(x: npt.NDArray[Any], constants: Scaling) -> Ints:
     """Apply `constants` to sums, integers of any type; in float64, which is exact below 2**53 and rounds ties to even."""
     out = constants.out
     y = np.rint(x * np.float64(constants.multiplier * 2.0**-constants.shift), dtype=np.float64)
-    return np.clip(y + out.zero_point, out.low, out.high).astype(np.int64)
+    return np.asarray(np.clip(y + out.zero_point, out.low, out.high), np.int64)
 
 
 def scores(

@@ -77,4 +77,4 @@ def layer_norm(x: Ints, constants: Norm) -> Ints:
     down = np.exp2(-(16.0 + t // 2 - FRACTION_BITS))
     normalized = np.rint((channels * x - first) * (inverse * down))
     y = np.rint((normalized * constants.gain + constants.offset) * 2.0**-constants.shift) + constants.out.zero_point
-    return np.clip(y, constants.out.low, constants.out.high).astype(np.int64)
+    return np.asarray(np.clip(y, constants.out.low, constants.out.high), np.int64)

@@ -15,7 +15,9 @@ from hlsgen.quantize.relevance import Relevance, irrelevant, outputs_alike, para
 from hlsgen.quantize.structure import sources
 
 BINS = 4096
-MOST_REMEMBERED = 1 << 28  # values of an image that wait for their gradients: 2 GB with these; larger networks go without
+MOST_REMEMBERED = (
+    1 << 28
+)  # values of an image that wait for their gradients: 2 GB with these; larger networks go without
 LARGEST_SAMPLE = 1 << 18  # elements of one tensor of one image that enter its histogram (the extremes see them all)
 Progress = Callable[[int, int], None]
 Floats = npt.NDArray[np.float64]

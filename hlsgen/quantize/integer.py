@@ -165,9 +165,10 @@ class Attend:
         total = p.sum(2, keepdim=True)  # below 2**24, as the products of so many keys are
         exponent = torch.frexp(total).exponent.long() - 1  # floor(log2(total))
         factor = torch.div(self.scaling.multiplier * 2**exponent, total.long(), rounding_mode="floor")
-        values = tokens(v, heads).split(EXACT_KEYS, 3)
-        acc = sum((a @ b).double() for a, b in zip(values, p.split(EXACT_KEYS, 2), strict=True))
-        acc = (acc - self.zero_point * total.double()).long()
+        values, acc = tokens(v, heads), -self.zero_point * total.double()
+        for j in range(0, p.shape[2], EXACT_KEYS):
+            acc = acc + values[..., j : j + EXACT_KEYS] @ p[:, :, j : j + EXACT_KEYS]
+        acc = acc.long()
         y = _shifted(acc * factor, self.scaling.shift + exponent) + self.scaling.out.zero_point
         held = y.clamp(self.scaling.out.low, self.scaling.out.high).float()
         return held.reshape(len(s), -1, *s.shape[2:])

@@ -70,7 +70,15 @@ def network(size: tuple[int, int], levels: Any, tensors: list[dict[str, Any]], t
 
 
 def row(name: str, channels: int, height: int, width: int, lanes: list[int], fold: int, q: TensorQ) -> dict[str, Any]:
-    sizes = {"name": name, "address": 0, "expected": None, "channels": channels, "height": height, "width": width, "fold": fold}
+    sizes = {
+        "name": name,
+        "address": 0,
+        "expected": None,
+        "channels": channels,
+        "height": height,
+        "width": width,
+        "fold": fold,
+    }
     return {**sizes, "lanes": lanes, "scale": q.scale, "zero_point": q.zero_point}
 
 
