@@ -26,6 +26,7 @@ from hlsgen.cost.shape import OpShape
 from hlsgen.cost.streams import Depths, stream_depths
 from hlsgen.errors import HlsgenError
 from hlsgen.program.lower import lower
+from hlsgen.program.memory import placed
 from hlsgen.program.ops import EngineConfig, Program, Tile
 from hlsgen.program.tiling import best_tile
 from hlsgen.targets import Target
@@ -344,10 +345,8 @@ def retiled(program: Program, engine: EngineConfig, tiles: list[Tile]) -> Progra
         raise HlsgenError(
             f"a program for blocks of {program.engine.tm} channels cannot run on an engine of {engine.tm}"
         )
-    old, new = program.engine.beat, engine.beat
-    tensors = {name: replace(t, address=t.address * old // new) for name, t in program.tensors.items()}
     ops = tuple(replace(op, tile=tile) for op, tile in zip(program.ops, tiles, strict=True))
-    return replace(program, engine=engine, tensors=tensors, ops=ops, fmap_beats=program.fmap_beats * old // new)
+    return placed(replace(program, engine=engine, ops=ops))
 
 
 def schedule(

@@ -459,20 +459,18 @@ class Builder:
                 )
                 tensor = self.tensors[self.views[name].sources[0].tensor]
             outputs.append(tensor.name)
-        kept = (*self.inputs, *self.constants)
-        places, beats = placed(self.tensors.values(), self.ops, kept, outputs, self.engine.beat)
-        return Program(
+        program = Program(
             str(self.graph.config.get_project_name()),
             self.scheme,
             self.engine,
-            {name: replace(tensor, address=places[name]) for name, tensor in self.tensors.items()},
+            self.tensors,
             tuple(self.ops),
             tuple(self.inputs),
             tuple(outputs),
             self.image,
-            beats,
-            self.constants,
+            constants=self.constants,
         )
+        return placed(program)
 
 
 def check_channels(name: str, x: View) -> None:

@@ -1,38 +1,36 @@
 """Where the tensors lie: those that are never needed at once share their memory."""
 
-from collections.abc import Iterable
+from dataclasses import replace
 
-from hlsgen.program.ops import Op, Tensor
+from hlsgen.program.ops import Program, Tensor
 
 
-def placed(
-    tensors: Iterable[Tensor], ops: Iterable[Op], kept: Iterable[str], outputs: Iterable[str], beat: int
-) -> tuple[dict[str, int], int]:
-    """First beats by name, and how many beats there are in all.
+def placed(program: Program) -> Program:
+    """The program with a first beat for every tensor, and with `fmap_beats`, what they take in all.
 
-    A tensor is needed from the op that makes it to the last that reads it; `kept` (image and constants) always, `outputs` from
-    their op on. The largest first, each as low as it can lie (Pisarchyk and Lee, "Efficient memory management for deep neural
-    net inference", 2020: greedy by size).
+    A tensor is needed from the op that makes it to the last that reads it; image and constants always, outputs from their op on.
+    The largest first, each as low as it can lie (Pisarchyk and Lee, "Efficient memory management for deep neural net inference",
+    2020: greedy by size).
     """
-    held, ops = list(tensors), list(ops)
-    first = {op.out: i for i, op in enumerate(ops)}
+    first = {op.out: i for i, op in enumerate(program.ops)}
     last = dict(first)
-    for i, op in enumerate(ops):
+    for i, op in enumerate(program.ops):
         last |= dict.fromkeys(op.reads, i)
-    for name in kept:
-        first[name], last[name] = -1, len(ops)
-    last |= dict.fromkeys(outputs, len(ops))
-    found: dict[str, int] = {}
-    lying: list[tuple[int, int, Tensor]] = []  # begin, end, whose
-    for tensor in sorted(held, key=lambda t: -t.bytes()):
-        size, at = tensor.bytes() // beat, 0
+    last |= dict.fromkeys(program.outputs, len(program.ops))
+    for name in (*program.inputs, *program.constants):
+        first[name], last[name] = -1, len(program.ops)
+    found: dict[str, Tensor] = {}
+    lying: list[tuple[int, int, str]] = []  # first beat, the one behind the last, whose
+    for tensor in sorted(program.tensors.values(), key=lambda t: -t.bytes()):
+        size, at = tensor.beats(program.engine.beat), 0
         for begin, end, other in lying:
-            if first[tensor.name] > last[other.name] or first[other.name] > last[tensor.name]:
+            if first[tensor.name] > last[other] or first[other] > last[tensor.name]:
                 continue
             if begin >= at + size:
                 break
             at = max(at, end)
-        found[tensor.name] = at
-        lying.append((at, at + size, tensor))
-        lying.sort(key=lambda row: row[:2])
-    return found, max((end for _, end, _ in lying), default=0)
+        found[tensor.name] = replace(tensor, address=at)
+        lying.append((at, at + size, tensor.name))
+        lying.sort()
+    beats = max((end for _, end, _ in lying), default=0)
+    return replace(program, tensors={name: found[name] for name in program.tensors}, fmap_beats=beats)

@@ -221,8 +221,9 @@ class Op:
     @property
     def reads(self) -> tuple[str, ...]:
         """The tensors that the op reads."""
-        more = (self.residual, self.operand.source if self.operand is not None else None)
-        return tuple(dict.fromkeys(source.tensor for source in (*self.sources, *more) if source is not None))
+        operand = () if self.operand is None else (self.operand.source, *self.operand.others)
+        residual = () if self.residual is None else (self.residual,)
+        return tuple(dict.fromkeys(source.tensor for source in (*self.sources, *operand, *residual)))
 
     @property
     def multiplies(self) -> bool:

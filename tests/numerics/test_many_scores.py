@@ -110,21 +110,20 @@ def test_any_grid_and_window(
 def test_no_two_tensors_share_memory_while_both_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "MANY_SCORES", 1)
     _, program, _, _ = compiled(SMALL, "fixed", 0)
-    kept = (*program.inputs, *program.constants)
-    places, beats = placed(program.tensors.values(), program.ops, kept, program.outputs, program.engine.beat)
-    assert beats == program.fmap_beats
+    kept, beat = (*program.inputs, *program.constants), program.engine.beat
+    assert placed(program).fmap_beats == program.fmap_beats
     held: dict[int, str] = {}  # by beat: whose bytes lie there
 
     def write(name: str) -> None:
-        tensor = program.tensors[name]
-        assert tensor.address == places[name]
-        held.update(dict.fromkeys(range(places[name], places[name] + tensor.bytes() // program.engine.beat), name))
+        held.update(dict.fromkeys(beats(name), name))
 
     def check(name: str) -> None:
-        begin = places[name]
-        assert {held[beat] for beat in range(begin, begin + program.tensors[name].bytes() // program.engine.beat)} == {
-            name
-        }
+        assert {held[at] for at in beats(name)} == {name}
+
+    def beats(name: str) -> range:
+        tensor = program.tensors[name]
+        assert tensor.address + tensor.beats(beat) <= program.fmap_beats
+        return range(tensor.address, tensor.address + tensor.beats(beat))
 
     for name in kept:
         write(name)
