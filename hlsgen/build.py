@@ -24,6 +24,7 @@ from hlsgen.workspace import STAMP, read_stamp, replacing
 
 if TYPE_CHECKING:
     from hlsgen.handoff.driver import Host
+    from hlsgen.models.sam.prompts import Prompt
 
 Facts = dict[str, Any]
 Image = npt.NDArray[np.float32]
@@ -110,6 +111,9 @@ class Build:
     target: targets.Target
     facts: dict[str, Facts] = field(default_factory=dict)
     simulated: Any = None
+    asked: Any = (
+        None  # of a SAM: a prompt and the size (height, width) of the picture that it is in, where not the build's own
+    )
 
     def at(self, stage: str) -> Path:
         """The stage's folder, made where it is missing."""
@@ -152,11 +156,16 @@ class Build:
         return picture(self)
 
     @cached_property
-    def tensors(self) -> dict[str, npt.NDArray[Any]]:
-        """The reference's integers for the picture: int8 (int16 where wider) [C, H, W] by node name."""
-        import torch
+    def inputs(self) -> tuple[Image, ...]:
+        """What the network takes: the picture, for a SAM its prompt too; float32 [C, H, W] each."""
+        if self.loaded.prompting is None:
+            return (self.picture,)
+        return self.picture, *self.loaded.prompting.inputs(*(self.asked or own_prompt(self)))
 
-        return dict(self.reference.tensors(torch.from_numpy(self.picture)[None]))
+    @cached_property
+    def tensors(self) -> dict[str, npt.NDArray[Any]]:
+        """The reference's integers for the inputs: int8 (int16 where wider) [C, H, W] by node name."""
+        return dict(self.reference.tensors(self.inputs))
 
     @property
     def outputs(self) -> list[str]:
@@ -200,16 +209,17 @@ def load(b: Build) -> Facts:
 
 def quantize(b: Build) -> Facts:
     """Float network and calibration images to the INT8 reference: every scale and every integer weight."""
-    from hlsgen.models.calibration import calibration_images, enough
+    from hlsgen.models.calibration import calibration_images, calibration_prompts, enough
     from hlsgen.quantize import Reference
     from hlsgen.quantize.strategies import Task
 
     o, given = b.options, b.loaded.quantization
-    images: list[Image] = []
+    images: list[Any] = []
     if given is not None:
         b.reference, source = Reference.from_spec(b.loaded.network, given), "the file's own scales"
     else:
-        images, source = calibration_images(b.loaded, o.calib, o.images or enough(b.loaded))
+        gather = calibration_images if b.loaded.prompting is None else calibration_prompts
+        images, source = gather(b.loaded, o.calib, o.images or enough(b.loaded))
         task = Task(b.loaded.network, b.loaded.shape, images, b.loaded.reg_max, b.progress, o.pre_bits)
         b.reference = for_engine(o.scheme).quantize(task).executable
     b.reference.save(b.at("quantize"))
@@ -231,7 +241,7 @@ def export(b: Build) -> Facts:
 
     path = b.at("export") / "model.qdq.onnx"
     write_qdq(b.loaded.network, b.reference.spec, b.loaded.shape, path, b.loaded.name)
-    return agreement(path, b.tensors, b.picture[None], left_out(b.loaded.network, b.loaded.shape))
+    return agreement(path, b.tensors, b.inputs, left_out(b.loaded.network, b.loaded.shape))
 
 
 def import_(b: Build) -> Facts:
@@ -441,6 +451,17 @@ def picture(b: Build) -> Image:
     if o.calib is not None:
         return fitted(b.loaded, read_image(list_images(o.calib)[0]))
     return fitted(b.loaded, own_picture(b.loaded, 0, HELDOUT_SEED))
+
+
+def own_prompt(b: Build) -> tuple["Prompt", tuple[int, int]]:
+    """A SAM's prompt for the build's own picture, and the picture's size: a shape's box in the demo's, else the middle."""
+    from hlsgen.models.sam.evaluate import shown
+    from hlsgen.models.sam.prompts import Prompt
+
+    side, o = b.size[0], b.options
+    if o.image is None and o.calib is None:
+        return shown(0, side)[1][0].box, (side, side)
+    return Prompt(points=((side / 2, side / 2),)), (side, side)
 
 
 def _readable(options: BuildOptions) -> None:

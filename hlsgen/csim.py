@@ -59,11 +59,16 @@ def write_data(program: Program, folder: Path, image: Map, expected: Mapping[str
     """Write image.bin and expected.bin: int8 [C, H, W] arrays by reference name, in the engine's layout; in expected.bin one
     behind the other, in the order of the ops (`Program.expected`).
 
+    image.bin: the image and what `expected` holds of further inputs, one behind the other.
+
     Raises:
         HlsgenError: where the reference lacks a tensor that an op makes, or gives it another shape.
     """
     tm = program.engine.tm
-    program.tensors[program.inputs[0]].pack(image.astype(np.int8), tm).tofile(folder / "image.bin")
+    inputs = [program.tensors[name] for name in program.inputs]
+    given = [image, *(expected[t.reference] for t in inputs[1:])]
+    packed = [t.pack(values.astype(np.int8), tm) for t, values in zip(inputs, given, strict=True)]
+    np.concatenate(packed).tofile(folder / "image.bin")
     with (folder / "expected.bin").open("wb") as file:
         for tensor in (program.tensors[op.out] for op in program.ops):
             if not tensor.compared:

@@ -179,7 +179,8 @@ def tensor_table(program: Program) -> dict[str, Any]:
         lanes += list(t.lanes)
     image = program.tensors[program.inputs[0]]
     row = _row(image.name, image.address, -1, len(image.lanes) // tm, image.height, image.width, -1)
-    return {"tensors": tensors, "lanes": lanes, "image": row}
+    beats = sum(program.tensors[name].bytes() for name in program.inputs) // program.engine.beat
+    return {"tensors": tensors, "lanes": lanes, "image": row, "input_beats": beats}
 
 
 def _row(name: str, *values: int) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def no_prompt(folder: Path) -> NoReturn:
 def compare_masks(
     folder: Path, image: Path, box: str | None, points: Sequence[str], out: Path, progress: Progress
 ) -> dict[str, Any]:
-    """The mask of a prompt in `image` by the float encoder, the INT8 reference and the C-simulated hardware; drawn into `out`.
+    """The mask of a prompt in `image` by the float network, the INT8 reference and the C-simulated hardware; drawn into `out`.
 
     Returns:
         csim (as in report.json), masks by source (area, predicted_iou, iou), sqnr_db by output, files by name.
@@ -111,9 +111,10 @@ def compare_masks(
     pixels = read_image(image)
     size = (pixels.shape[0], pixels.shape[1])
     prompt = parse_prompt(box, points, size)
+    b.asked = prompt, size
     facts = _simulated(b)
-    found = segment_all(b, prompt, size)
-    sqnr = sqnr_by_tensor(b.loaded.network, b.tensors, b.reference.spec.tensors, b.picture)
+    found = segment_all(b, size)
+    sqnr = sqnr_by_tensor(b.loaded.network, b.tensors, b.reference.spec.tensors, *b.inputs)
     path = out / f"{image.stem}-masks.jpg"
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -32,7 +32,6 @@ struct memory_t {
 
     bool read(const std::string &data) {
         std::memset(&maps[0], 0, maps.size() * sizeof(beat_t));
-        const size_t image = size_t(IMAGE.blocks) * IMAGE.height * IMAGE.width * TM;
         if (!read_file(data + "/parameters.bin", (char *)&parameters[0], parameters.size() * sizeof(beat_t))) return false;
 #ifdef CONSTANTS
         for (int i = 0; i < CONSTANTS; i++) {
@@ -40,7 +39,7 @@ struct memory_t {
             std::memcpy(&maps[c.map], &parameters[c.parameter], c.beats * sizeof(beat_t));
         }
 #endif
-        return read_file(data + "/image.bin", (char *)&maps[IMAGE.address], image) &&
+        return read_file(data + "/image.bin", (char *)&maps[IMAGE.address], INPUT_BEATS * sizeof(beat_t)) &&
                read_file(data + "/expected.bin", (char *)&expected[0], expected.size() * sizeof(beat_t));
     }
 };

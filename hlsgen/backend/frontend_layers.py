@@ -12,7 +12,7 @@ from hlsgen.backend.layers import Pads, Shape
 from hlsgen.errors import HlsgenError
 from hlsgen.frontend.onnx_write import crop_of, factor_of, heads_of, window_of
 from hlsgen.models.attention import attention_scores, cropped, depth_to_space, grown
-from hlsgen.models.network import ATTENTION, activation_kind, check, constant_of
+from hlsgen.models.network import ATTENTION, activation_kind, check, constant_of, input_shapes
 from hlsgen.models.norm import ChannelNorm
 from hlsgen.program.dynamic import FLOAT
 from hlsgen.quantize.integer import quantize_image
@@ -28,8 +28,10 @@ def layer_list(network: fx.GraphModule, spec: QuantSpec, shape: Shape) -> LayerL
     """
     check(network)
     writer = _Writer(network, spec)
+    for name, of in input_shapes(network, shape).items():
+        writer.layers.image(name, of, writer.q_of(name))
     for node in network.graph.nodes:
-        writer.write(node, shape)
+        writer.write(node)
     return writer.layers
 
 
@@ -41,18 +43,21 @@ class _Writer:
         self.names = {node.name for node in network.graph.nodes}
 
     def q(self, node: fx.Node) -> TensorQ:
-        if node.name not in self.spec.tensors:
-            raise HlsgenError(f"tensor {node.name} has no scale; quantize the network that is to be built")
-        return self.spec.tensors[node.name]
+        return self.q_of(node.name)
+
+    def q_of(self, name: str) -> TensorQ:
+        if name not in self.spec.tensors:
+            raise HlsgenError(f"tensor {name} has no scale; quantize the network that is to be built")
+        return self.spec.tensors[name]
 
     def name(self, node: Any) -> str:
         return str(self.alias.get(node.name, node.name))
 
-    def write(self, node: fx.Node, shape: Shape) -> None:
+    def write(self, node: fx.Node) -> None:
         layers = self.layers
         if node.op == "placeholder":
-            layers.image(node.name, shape, self.q(node))
-        elif node.op == "get_attr":
+            return
+        if node.op == "get_attr":
             value = constant_of(self.network, node)
             if self.q(node) == FLOAT:
                 layers.constant(node.name, FLOAT, value[0].numpy().astype(np.float32))

@@ -98,7 +98,7 @@ def predict(model: Any, program: Program, library: Any, x: npt.NDArray[Any]) -> 
     Raises:
         HlsgenError: an x of another size or type.
     """
-    (name,) = model.inputs
+    name = _image_of(model)
     quants = {out: q for node in model.get_layers() for out, q in node.get_attr("quant").items()}
     image = program.tensors[program.inputs[0]]
     c, h, w = program.image
@@ -125,6 +125,14 @@ def predict(model: Any, program: Program, library: Any, x: npt.NDArray[Any]) -> 
             result.append(y.reshape(-1))
     stacked = [np.stack(result) if len(result) > 1 else result[0] for result in results]
     return stacked if len(stacked) > 1 else stacked[0]
+
+
+def _image_of(model: Any) -> str:
+    """The one input's name."""
+    if len(model.inputs) != 1:
+        named = ", ".join(model.inputs)
+        raise HlsgenError(f"predict() expected a network with one input, got {len(model.inputs)} ({named})")
+    return str(model.inputs[0])
 
 
 def to_integers(x: npt.NDArray[Any], q: TensorQ) -> npt.NDArray[np.int8]:

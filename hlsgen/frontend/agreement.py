@@ -26,14 +26,14 @@ _FED = ".fed"
 def agreement(
     qdq_path: str | Path,
     tensors: Mapping[str, npt.NDArray[Any]],
-    image: npt.NDArray[np.float32],
+    image: npt.NDArray[np.float32] | tuple[npt.NDArray[np.float32], ...],
     left_out: Collection[str] = (),
 ) -> dict[str, Any]:
     """Compare a QDQ file that `write_qdq` wrote with the reference.
 
-    tensors: the reference's integers by fx node name, [C, H, W] in the engine's domain, the image's among them. image:
-    float32 [C, H, W] or [1, C, H, W], 0..1. left_out: tensors of the graph that the reference does not keep, and that are
-    neither compared nor fed.
+    tensors: the reference's integers by fx node name, [C, H, W] in the engine's domain, the inputs' among them. image:
+    float32 [C, H, W] or [1, C, H, W], 0..1; of a network of several inputs all of them. left_out: tensors of the graph that the
+    reference does not keep, and that are neither compared nor fed.
 
     Returns: `runtime`, `optimizations` and `threads` (what ran); `limit`; `elements`; for `end_to_end` and
     `equal_inputs` each `differing` (elements), `largest` (integer steps) and `tensor` (where, None if nowhere); and
@@ -51,7 +51,10 @@ def agreement(
         raise HlsgenError(f"{qdq_path}: expected the reference's integers of every tensor, {missing[0]} is missing")
     types = _types(model)
     stored = {name: _stored(tensors[name], types[node.input[2]]) for name, node in made.items()}
-    feed: dict[str, npt.NDArray[Any]] = {model.graph.input[0].name: image.reshape(1, *image.shape[-3:])}
+    given = image if isinstance(image, tuple) else (image,)
+    feed: dict[str, npt.NDArray[Any]] = {
+        of.name: x.reshape(1, *x.shape[-3:]) for of, x in zip(model.graph.input, given, strict=True)
+    }
     results = {
         "end_to_end": _run(_exposed(model, made), feed, stored),
         "equal_inputs": _run(_cut(model, made), feed | {f"{n}{_FED}": v for n, v in stored.items()}, stored),

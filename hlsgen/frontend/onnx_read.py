@@ -115,7 +115,7 @@ def read_fp32(path: str | Path, outputs: Sequence[str] | None = None) -> tuple[f
     Raises:
         HlsgenError: as `load_model` and `import_graph`.
     """
-    imported = import_graph(load_model(path), str(path), outputs)
+    imported = import_graph(load_model(path), str(path), outputs, several=True)
     return imported.network, imported.shape
 
 
@@ -218,8 +218,10 @@ class _Importer:
         return made
 
 
-def import_graph(model: onnx.ModelProto, source: str, outputs: Sequence[str] | None = None) -> Imported:
-    """The network of a float ONNX model; `source` is what error messages call it.
+def import_graph(
+    model: onnx.ModelProto, source: str, outputs: Sequence[str] | None = None, several: bool = False
+) -> Imported:
+    """The network of a float ONNX model; `source` is what error messages call it. several: further inputs may follow the image.
 
     Raises:
         HlsgenError: more or fewer than one image input, a dynamic axis (naming it), an output that does not exist, an
@@ -236,7 +238,7 @@ def import_graph(model: onnx.ModelProto, source: str, outputs: Sequence[str] | N
     importer.held = {n.output[0] for n in model.graph.node if n.op_type == "Identity" and n.output[0] in constants}
     for tensor in [t for n in nodes for t in n.input] + wanted:
         importer.reads[tensor] = importer.reads.get(tensor, 0) + 1
-    shape = _image(importer, model)
+    shape = _inputs(importer, model, several)
     known = set(importer.values) | {o for n in nodes for o in n.output}
     for tensor in wanted:
         if tensor not in known:
@@ -294,12 +296,19 @@ def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     return {k: v.decode("utf-8", "replace") if isinstance(v, bytes) else v for k, v in held.items()}
 
 
-def _image(importer: _Importer, model: onnx.ModelProto) -> Shape:
+def _inputs(importer: _Importer, model: onnx.ModelProto, several: bool) -> Shape:
+    """Make the placeholders; the image's shape."""
     inputs = [i for i in model.graph.input if i.name not in importer.constants]
-    if len(inputs) != 1:
+    if not inputs or (len(inputs) > 1 and not several):
         names = ", ".join(printable(i.name) for i in inputs)
         raise HlsgenError(f"{importer.source}: expected one image as input, got {len(inputs)} inputs ({names})")
-    image = inputs[0]
+    shape, *others = (_input(importer, given) for given in inputs)
+    for node, of in zip(list(importer.graph.nodes)[1:], others, strict=True):
+        node.meta["shape"] = of
+    return shape
+
+
+def _input(importer: _Importer, image: onnx.ValueInfoProto) -> Shape:
     tensor = image.type.tensor_type
     name, dims = printable(image.name), list(tensor.shape.dim)
     if tensor.elem_type != TensorProto.FLOAT:

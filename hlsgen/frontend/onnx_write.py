@@ -127,12 +127,13 @@ class GraphWriter:
     def model(
         self,
         name: str,
-        image: tuple[str, tuple[int, int, int]],
+        inputs: Mapping[str, tuple[int, int, int]],
         outputs: Mapping[str, tuple[int, int, int]],
         metadata: dict[str, str],
     ) -> onnx.ModelProto:
-        """The finished model: one float32 image [1, C, H, W] in, float32 maps [1, C, H, W] out."""
-        return self.finish(name, {image[0]: (1, *image[1])}, {o: (1, *s) for o, s in outputs.items()}, metadata)
+        """The finished model: float32 maps [1, C, H, W] in, the image first, and out."""
+        given, made = ({name: (1, *shape) for name, shape in side.items()} for side in (inputs, outputs))
+        return self.finish(name, given, made, metadata)
 
     def finish(
         self,
@@ -182,14 +183,12 @@ def shapes(network: fx.GraphModule, shape: tuple[int, int, int]) -> dict[str, tu
     Raises:
         HlsgenError: channel counts or sizes that do not fit together (naming the node), or a map without pixels.
     """
-    known: dict[str, tuple[int, int, int]] = {}
+    known = vocabulary.input_shapes(network, shape)
     for node in network.graph.nodes:
-        if node.op == "placeholder":
-            known[node.name] = shape
-        elif node.op == "get_attr":
+        if node.op == "get_attr":
             _, c, h, w = vocabulary.constant_of(network, node).shape
             known[node.name] = (c, h, w)
-        elif node.op != "output" and node.target is not torch.split:
+        elif node.op not in ("placeholder", "output") and node.target is not torch.split:
             known[node.name] = _shape(network, node, known)
             if min(known[node.name]) < 1:
                 raise HlsgenError(
@@ -304,12 +303,6 @@ def heads_of(node: fx.Node) -> int:
     return int(heads)
 
 
-def image_node(network: fx.GraphModule) -> fx.Node:
-    """The network's one placeholder."""
-    found: fx.Node = next(node for node in network.graph.nodes if node.op == "placeholder")
-    return found
-
-
 def output_nodes(network: fx.GraphModule) -> list[fx.Node]:
     """The network's output tensors in order."""
     return list(network.graph.output_node().all_input_nodes)
@@ -347,7 +340,7 @@ def write_fp32(network: fx.GraphModule, shape: tuple[int, int, int], path: str |
         parts = split_parts(node, lambda n: n.name) if node.target is torch.split else []
         writer.float_node(network, node, inputs, node.name, parts)
     outputs = {n.name: known[n.name] for n in output_nodes(network)}
-    save(writer.model(name, (image_node(network).name, shape), outputs, {}), path)
+    save(writer.model(name, vocabulary.input_shapes(network, shape), outputs, {}), path)
 
 
 def input_nodes(node: fx.Node) -> list[fx.Node]:

@@ -75,8 +75,10 @@ def is_qdq(path: str | Path) -> bool:
     return any(node.op_type in _QUANTIZERS for node in load_model(path).graph.node)
 
 
-def read_qdq(path: str | Path) -> tuple[fx.GraphModule, QuantSpec, Shape]:
+def read_qdq(path: str | Path, several: bool = False) -> tuple[fx.GraphModule, QuantSpec, Shape]:
     """The float network (its weights the dequantized ones), its quantization, and its image's (C, H, W).
+
+    several: further inputs may follow the image.
 
     The scheme is the file's own where hlsgen wrote it; else `fixed` where every scale is a power of two and every zero
     point 0, and `affine` otherwise.
@@ -88,7 +90,7 @@ def read_qdq(path: str | Path) -> tuple[fx.GraphModule, QuantSpec, Shape]:
     """
     model, source = load_model(path), str(path)
     stripped = _Stripped(model, source)
-    imported = import_graph(stripped.model, source)
+    imported = import_graph(stripped.model, source, several=several)
     tensors = _tensors(stripped, imported)
     convs = _convs(stripped, imported, tensors)
     scheme = _scheme(model, tensors, convs)

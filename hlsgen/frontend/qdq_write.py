@@ -17,7 +17,7 @@ from torch import fx
 import hlsgen
 from hlsgen.errors import HlsgenError
 from hlsgen.frontend.attention_write import write_attention
-from hlsgen.frontend.onnx_write import GraphWriter, image_node, input_nodes, output_nodes, save, shapes, split_parts
+from hlsgen.frontend.onnx_write import GraphWriter, input_nodes, output_nodes, save, shapes, split_parts
 from hlsgen.models import network as vocabulary
 from hlsgen.quantize.spec import ConvQ, QuantSpec, Scheme, TensorQ
 
@@ -68,7 +68,8 @@ def write_qdq(
         _quantize(writer, x, _tensor(spec, x), spec.scheme)
     outputs = {n.name: known[n.name] for n in output_nodes(network)}
     metadata = {SCHEME_KEY: spec.scheme, VERSION_KEY: hlsgen.__version__}
-    save(writer.model(name, (f"{image_node(network).name}.f", shape), outputs, metadata), path)
+    given = {f"{n}.f": of for n, of in vocabulary.input_shapes(network, shape).items()}
+    save(writer.model(name, given, outputs, metadata), path)
 
 
 def _tensor(spec: QuantSpec, x: str) -> TensorQ:

@@ -116,6 +116,7 @@ def network(facts: Mapping[str, Any], program: Program, encoded: Encoded, host: 
         "program_sha256": tied.program,
         "parameters": {"bytes": len(encoded.weights), "sha256": tied.parameters},
         "image": {"size": list(program.image), "levels": list(host.levels)},
+        **({"inputs": list(program.inputs), "once": program.once} if program.inputs[1:] else {}),
         "outputs": [named[node] for node in host.outputs] if host.outputs else list(program.outputs),
         "head": None
         if host.head is None

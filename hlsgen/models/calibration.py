@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hlsgen.errors import HlsgenError
-from hlsgen.models.fitted import fitted, own_picture
-from hlsgen.models.images import Input, list_images, read_image
+from hlsgen.models.fitted import fitted, own_picture, prompted
+from hlsgen.models.images import Input, Picture, list_images, read_image
 
 if TYPE_CHECKING:
+    from hlsgen.models.sam.prompts import Prompt
     from hlsgen.models.zoo import Loaded
 
 
@@ -46,3 +47,38 @@ def calibration_images(
         "calibration needs pictures like those the network will see: give --calib FOLDER (32 pictures are enough), or "
         "--weights demo for the bundled demo, which has its own"
     )
+
+
+def calibration_prompts(loaded: "Loaded", folder: Path | None, count: int) -> tuple[list[tuple[Input, ...]], str]:
+    """`calibration_images` for a SAM: with each picture a prompt, a box, a point, a box and a point in turn.
+
+    Raises:
+        HlsgenError: as `calibration_images`.
+    """
+    from hlsgen.models.demo.shapes import CALIB_SEED
+    from hlsgen.models.sam.evaluate import shown
+
+    images, source = calibration_images(loaded, folder, count)
+    if folder is not None:
+        pictures = [read_image(path) for path in list_images(folder)[:count]]
+        return [
+            prompted(loaded, x, somewhere(x, i), image)
+            for i, (x, image) in enumerate(zip(pictures, images, strict=True))
+        ], source
+    found = []
+    for i, image in enumerate(images):
+        picture, asked = shown(i, loaded.shape[1], CALIB_SEED)
+        one = asked[i % len(asked)]
+        found.append(prompted(loaded, picture, (one.box, one.point, one.both)[i % 3], image))
+    return found, source
+
+
+def somewhere(picture: Picture, index: int) -> "Prompt":
+    """A prompt for a photograph that nobody has labelled."""
+    from hlsgen.models.sam.prompts import Prompt
+
+    height, width = picture.shape[:2]
+    x, y = ((0.5, 0.5), (0.3, 0.4), (0.7, 0.6))[index // 3 % 3]
+    box = (width * (x - 0.25), height * (y - 0.3), width * (x + 0.25), height * (y + 0.3))
+    at = ((width * x, height * y),)
+    return (Prompt(box), Prompt(points=at), Prompt(box, at))[index % 3]

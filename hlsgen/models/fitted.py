@@ -7,6 +7,7 @@ import numpy as np
 from hlsgen.models.images import Input, Picture, letterbox
 
 if TYPE_CHECKING:
+    from hlsgen.models.sam.prompts import Prompt
     from hlsgen.models.zoo import Loaded
 
 
@@ -20,6 +21,13 @@ def fitted(loaded: "Loaded", picture: Picture) -> Input:
 
     whole = levels(preprocess(picture, height))[0].numpy() + 128
     return np.asarray(whole / np.float32(255), np.float32)
+
+
+def prompted(loaded: "Loaded", picture: Picture, prompt: "Prompt", image: Input | None = None) -> tuple[Input, ...]:
+    """The inputs of a SAM: the picture, fitted (`image`, where that is done), and a prompt in the picture's pixels."""
+    assert loaded.prompting is not None
+    size = (picture.shape[0], picture.shape[1])
+    return fitted(loaded, picture) if image is None else image, *loaded.prompting.inputs(prompt, size)
 
 
 def own_picture(loaded: "Loaded", index: int, seed: int) -> Picture:

@@ -2,7 +2,8 @@
 
 Nodes (the fx node's name names its output tensor everywhere: ONNX, hls4ml, Program, reports):
 
-- one `placeholder`: the image, float32 [N, C, H, W], values 0..1
+- `placeholder`: the image, float32 [N, C, H, W], values 0..1; behind it, before everything else, further inputs of fixed size
+  where there are any: maps whose (C, H, W) is `node.meta["shape"]` (a SAM's prompt)
 - `get_attr`: a constant map, a buffer float32 [1, C, H, W] (position embeddings, a relative position's table)
 - `call_module`: `nn.Conv2d` (bias present, batch norm folded in, zero padding, dilation 1, any groups), `nn.SiLU`,
   `nn.ReLU`, `nn.LeakyReLU`, `nn.Sigmoid`, `nn.Hardswish`, `nn.GELU`, `nn.MaxPool2d` (dilation 1, floor mode),
@@ -15,7 +16,7 @@ Nodes (the fx node's name names its output tensor everywhere: ONNX, hls4ml, Prog
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -53,6 +54,42 @@ def activation_kind(module: nn.Module) -> tuple[str, float] | None:
     if kind is None:
         return None
     return kind, float(module.negative_slope) if isinstance(module, nn.LeakyReLU) else 0.0
+
+
+def inputs(network: fx.GraphModule) -> list[fx.Node]:
+    """The image and the further inputs, in order."""
+    return [node for node in network.graph.nodes if node.op == "placeholder"]
+
+
+def input_shapes(network: fx.GraphModule, shape: tuple[int, int, int]) -> dict[str, tuple[int, int, int]]:
+    """(C, H, W) of every input by name, for an image of `shape`."""
+    image, *others = inputs(network)
+    return {image.name: shape, **{node.name: node.meta["shape"] for node in others}}
+
+
+def of_the_image(network: fx.GraphModule) -> list[fx.Node]:
+    """The nodes that depend on the image alone, not on further inputs."""
+    changing = set(inputs(network)[1:])
+    found = []
+    for node in network.graph.nodes:
+        if changing.intersection(node.all_input_nodes):
+            changing.add(node)
+        elif node.op not in ("placeholder", "output"):
+            found.append(node)
+    return found
+
+
+def run_prompts(
+    run: fx.Interpreter, image: Tensor, prompts: Iterable[Sequence[Tensor]]
+) -> Iterator[tuple[Tensor, ...]]:
+    """The outputs for each of several prompts (the further inputs), what depends on the image alone computed once."""
+    run.garbage_collect_values = False
+    alone = of_the_image(run.module)  # type: ignore[arg-type]
+    known: dict[fx.Node, Any] = {}
+    for prompt in prompts:
+        outputs = run.run(image, *prompt, initial_env=dict(known))
+        known = {node: run.env[node] for node in alone}
+        yield outputs
 
 
 def constant_of(network: fx.GraphModule, node: fx.Node) -> Tensor:

@@ -22,6 +22,7 @@ from hlsgen.models.network import ATTENTION
 from hlsgen.models.sam.config import VARIANTS
 from hlsgen.models.sam.engine import ON_THE_HOST, buildable
 from hlsgen.models.sam.load import is_sam
+from hlsgen.models.sam.prompting import Prompting
 from hlsgen.quantize.spec import QuantSpec
 
 NAMES = tuple(pattern.format(size) for pattern in yolo.FAMILIES.values() for size in "nsmlx")
@@ -37,8 +38,8 @@ class Loaded:
     """A float network ready to be quantized.
 
     name: an identifier ("yolov8n"). network: `hlsgen.models.network`, eval mode, float32. shape: the image's (C, H, W).
-    classes, strides, reg_max: what the raw maps mean (task "detect"); empty and 0 for the tasks "segment" (a SAM's image
-    encoder, name its variant) and "none". weights: where they
+    classes, strides, reg_max: what the raw maps mean (task "detect"); empty and 0 for the tasks "segment" (a SAM, name its
+    variant, prompting what the host does around it) and "none". weights: where they
     came from ("demo", "random:0", a path). notice: what the user must be told, or None. quantization: a QDQ file's own
     scales and integers, or None.
     """
@@ -53,6 +54,7 @@ class Loaded:
     weights: str
     notice: str | None = None
     quantization: QuantSpec | None = None
+    prompting: Prompting | None = None
 
     @property
     def params(self) -> int:
@@ -98,6 +100,7 @@ class Loaded:
             "gmacs": self.gmacs(),
             "outputs": [node.name for node in output_nodes(self.network)],
             "quantized": self.quantization is not None,
+            **({"prompting": self.prompting.facts()} if self.prompting is not None else {}),
         }
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -132,6 +135,7 @@ class Loaded:
                 weights=facts["weights"],
                 notice=facts["notice"],
                 quantization=quantization,
+                prompting=Prompting.read(facts["prompting"]) if "prompting" in facts else None,
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise HlsgenError(
@@ -295,8 +299,8 @@ def check_size(size: tuple[int, ...], stride: int) -> None:
 
 
 def _sam(model: str, weights: str | None, imgsz: tuple[int, int] | None) -> Loaded:
-    """The image encoder of a SAM."""
-    from hlsgen.models.sam.network import encoder_network
+    """A SAM: image encoder and mask decoder."""
+    from hlsgen.models.sam.network import sam_network
 
     held = buildable(model, weights, "fixed")
     side = held.config.img_size
@@ -305,8 +309,9 @@ def _sam(model: str, weights: str | None, imgsz: tuple[int, int] | None) -> Load
             f"{held.config.name} is for images of {side}x{side}, got --imgsz {imgsz[0]}x{imgsz[1]}; leave it out"
         )
     source = weights or (DEMO if held.config.name == model.lower() else model)
-    network = encoder_network(held.config, held.state)
-    return Loaded(held.config.name, network, (3, side, side), "segment", (), (), 0, source, ON_THE_HOST)
+    network, prompting = sam_network(held.config, held.state), Prompting.of(held.config, held.state)
+    shape = (3, side, side)
+    return Loaded(held.config.name, network, shape, "segment", (), (), 0, source, ON_THE_HOST, prompting=prompting)
 
 
 def _from_onnx(path: Path, imgsz: tuple[int, int] | None, outputs: list[str] | None) -> Loaded:

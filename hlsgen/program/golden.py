@@ -17,18 +17,20 @@ from hlsgen.program.ops import Op, Program, Source, fold_pixels
 Map = npt.NDArray[Any]
 
 
-def run(program: Program, image: Map) -> dict[str, Map]:
-    """Every tensor of the Program, [C, H, W] int8 in logical channels, for an image [C, H, W] int8."""
-    return dict(steps(program, image))
+def run(program: Program, *inputs: Map) -> dict[str, Map]:
+    """Every tensor of the Program, [C, H, W] int8 in logical channels, for an image (and further inputs) [C, H, W] int8."""
+    return dict(steps(program, *inputs))
 
 
-def steps(program: Program, image: Map) -> Iterator[tuple[str, Map]]:
-    """The tensors in the order in which the ops make them, the (folded) image first; no longer held than an op reads them."""
+def steps(program: Program, *inputs: Map) -> Iterator[tuple[str, Map]]:
+    """The tensors in the order in which the ops make them, the inputs (the image folded) first; no longer held than an op reads
+    them."""
     tensors: dict[str, Map] = dict(program.constants)
     last = {name: i for i, op in enumerate(program.ops) for name in op.reads}
-    first = program.tensors[program.inputs[0]]
-    tensors[first.name] = fold_pixels(image, first.fold) if first.fold > 1 else image
-    yield first.name, tensors[first.name]
+    for name, given in zip(program.inputs, inputs, strict=True):
+        fold = program.tensors[name].fold
+        tensors[name] = fold_pixels(given, fold) if fold > 1 else given
+        yield name, tensors[name]
     for i, op in enumerate(program.ops):
         tensors[op.out] = execute(op, program, tensors.__getitem__)
         yield op.out, tensors[op.out]
@@ -38,13 +40,14 @@ def steps(program: Program, image: Map) -> Iterator[tuple[str, Map]]:
 
 
 def check(program: Program, image: Map, expected: Mapping[str, Map]) -> int:
-    """Hold the golden model to `expected` ([C, H, W] by reference name), op by op; the number of integers compared.
+    """Hold the golden model to `expected` ([C, H, W] by reference name, further inputs too), op by op; the integers compared.
 
     Raises:
         HlsgenError: naming the first op, index, expected and got. A bug in the lowering: nothing that a user did.
     """
     compared = 0
-    for name, values in steps(program, image):
+    others = (expected[program.tensors[name].reference] for name in program.inputs[1:])
+    for name, values in steps(program, image, *others):
         if name in program.inputs:
             continue
         if not program.tensors[name].compared:

@@ -114,9 +114,11 @@ class Builder:
     def _input(self, node: Any) -> None:
         c, h, w = (int(v) for v in node.get_output_variable().shape)
         name, quant = node.outputs[0], node.get_attr("quant")[node.outputs[0]]
-        self.image = (c, h, w)
-        fold = self._fold_of(name, (c, h, w))
-        lanes = padded_lanes(c * fold * fold, frozenset(), self.engine.tm)
+        fold = 1
+        if not self.inputs:  # the image
+            self.image = (c, h, w)
+            fold = self._fold_of(name, (c, h, w))
+        lanes = padded_lanes(c * fold * fold, frozenset(self.cuts.get(name, ())), self.engine.tm)
         self.tensor(name, lanes, (h // fold, w // fold), quant, fold=fold)
         self.inputs.append(name)
 

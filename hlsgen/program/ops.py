@@ -264,6 +264,7 @@ class Made:
 class Program:
     """A network on an engine: ops in order of execution, tensors by name, network inputs and outputs by tensor name.
 
+    inputs: the image, then what else there is (a prompt); they lie in memory one behind the other, in this order.
     constants: the tensors that nothing computes, int8 or float32 [C, H, W] by name; they are in memory before the first op runs.
     """
 
@@ -277,6 +278,15 @@ class Program:
     image: tuple[int, int, int]  # C, H, W before folding
     fmap_beats: int = field(default=0)
     constants: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+    @cached_property
+    def once(self) -> int:
+        """Ops, from the first on, that depend on the image alone: they run once for all prompts of a picture."""
+        changing = set(self.inputs[1:])
+        for i, op in enumerate(self.ops):
+            if changing.intersection(op.reads):
+                return i
+        return len(self.ops)
 
     def made(self, op: Op) -> "Made":
         """What the op makes, before its channels become pixels."""

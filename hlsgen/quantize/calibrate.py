@@ -20,6 +20,8 @@ MOST_REMEMBERED = (
 )  # values of an image that wait for their gradients: 2 GB with these; larger networks go without
 LARGEST_SAMPLE = 1 << 18  # elements of one tensor of one image that enter its histogram (the extremes see them all)
 Progress = Callable[[int, int], None]
+Sample = npt.NDArray[np.float32] | tuple[npt.NDArray[np.float32], ...]
+"""An image, float32 [C, H, W] or [1, C, H, W]; for a network of several inputs the maps of all, in order."""
 Floats = npt.NDArray[np.float64]
 
 
@@ -86,13 +88,13 @@ class Statistics:
 
 def calibrate(
     network: fx.GraphModule,
-    images: Iterable[npt.NDArray[np.float32]],
+    images: Iterable[Sample],
     progress: Progress | None = None,
     relevance: Relevance = outputs_alike,
     total: int = 0,
     seed: int = 0,
 ) -> Statistics:
-    """Run the float network over `images` ([C, H, W] or [1, C, H, W], 0..1), one at a time, and gather its statistics.
+    """Run the float network over `images`, one at a time, and gather its statistics.
 
     total: how many images there are, for `progress` (0: not known).
     relevance: what the outputs are read for; the histograms are weighted with its squared gradients, but for networks that make
@@ -103,8 +105,8 @@ def calibrate(
     """
     observer = _Observer(network, relevance, seed)
     shape: tuple[int, int, int] | None = None
-    for done, image in enumerate(images):
-        image = image[0] if image.ndim == 4 and len(image) == 1 else image
+    for done, sample in enumerate(images):
+        image, *others = arrays(sample)
         if image.ndim != 3 or image.dtype != np.float32:
             raise HlsgenError(f"calibration expects float32 images [C, H, W], got {image.dtype} {list(image.shape)}")
         if shape is not None and image.shape != shape:
@@ -112,7 +114,7 @@ def calibrate(
         if shape is None and _values(network, image.shape) > MOST_REMEMBERED:
             observer.relevance = irrelevant
         shape = (image.shape[0], image.shape[1], image.shape[2])
-        observer.observe(torch.from_numpy(np.ascontiguousarray(image))[None])
+        observer.observe(*(torch.from_numpy(np.ascontiguousarray(x))[None] for x in (image, *others)))
         if progress is not None:
             progress(done + 1, total)
     if shape is None:
@@ -129,6 +131,12 @@ def _values(network: fx.GraphModule, shape: tuple[int, ...]) -> int:
     return sum(math.prod(size) for name, size in shapes(network, (c, h, w)).items() if name in observed)
 
 
+def arrays(sample: Sample) -> tuple[npt.NDArray[np.float32], ...]:
+    """The inputs of a sample, [C, H, W] each."""
+    given = sample if isinstance(sample, tuple) else (sample,)
+    return tuple(x[0] if x.ndim == 4 and len(x) == 1 else x for x in given)
+
+
 class _Observer(fx.Interpreter):
     def __init__(self, network: fx.GraphModule, relevance: Relevance, seed: int) -> None:
         super().__init__(network)
@@ -139,11 +147,11 @@ class _Observer(fx.Interpreter):
         self.largest = 0
         self.generator = torch.Generator().manual_seed(seed)
 
-    def observe(self, image: Tensor) -> None:
-        """One image [1, C, H, W]: forward, backward, and every tensor into its histogram."""
+    def observe(self, *given: Tensor) -> None:
+        """One sample, each input [1, C, H, W]: forward, backward, and every tensor into its histogram."""
         wanted = self.relevance is not irrelevant
         with torch.set_grad_enabled(wanted), parameters_held(self.network):
-            outputs = self.run(image.requires_grad_(wanted))
+            outputs = self.run(*(x.requires_grad_(wanted) for x in given))
             scalar = probe(outputs if isinstance(outputs, tuple) else (outputs,), self.relevance, self.generator)
             if scalar.requires_grad:
                 scalar.backward()  # type: ignore[no-untyped-call]

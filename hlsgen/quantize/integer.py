@@ -5,7 +5,7 @@ convolution whose accumulators are proved below 2**24 (else it is computed in fl
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -27,13 +27,13 @@ from hlsgen.models.attention import (
     tokens,
     windows,
 )
-from hlsgen.models.network import activation_kind, constant_of
+from hlsgen.models.network import activation_kind, constant_of, inputs, run_prompts
 from hlsgen.models.norm import ChannelNorm
 from hlsgen.program.arithmetic import activation_table, addition, conv_requant
 from hlsgen.program.attention import attend_scaling, exponents, scores_scaling
 from hlsgen.program.layer_norm import layer_norm, norm_constants
 from hlsgen.quantize.spec import QuantSpec, TensorQ
-from hlsgen.quantize.structure import is_tensor, module_of, placeholder
+from hlsgen.quantize.structure import is_tensor, module_of
 
 EXACT32 = 1 << 24
 EXACT_KEYS = 1024  # products of their weights (7 bits) and values (8 bits) have sums below EXACT32
@@ -188,20 +188,28 @@ class IntegerMachine:
         self.network = network
         computed = ("call_module", "call_function", "get_attr")
         self.operations = {n.name: operation(network, n, spec) for n in network.graph.nodes if n.op in computed}
-        self.input = spec.tensors[placeholder(network).name]
+        self.inputs = [spec.tensors[node.name] for node in inputs(network)]
 
     def quantize(self, image: Tensor) -> Tensor:
         """float [1, C, H, W] -> integers (float32)."""
-        return quantize_image(image, self.input)
+        return quantize_image(image, self.inputs[0])
 
-    def outputs(self, image: Tensor) -> tuple[Tensor, ...]:
-        """float [1, C, H, W] -> the network's outputs' integers (float32)."""
-        return tuple(_Run(self, lambda _, __: None).run(self.quantize(image)))
+    def outputs(self, *given: Tensor) -> tuple[Tensor, ...]:
+        """The inputs, float [1, C, H, W] each -> the network's outputs' integers (float32)."""
+        return tuple(_Run(self, lambda _, __: None).run(*self._quantized(given)))
 
-    def run(self, image: Tensor, made: Made) -> None:
-        """float [1, C, H, W]; `made` is told every tensor's integers (float32) as soon as they are there, but for scores too many
-        to keep."""
-        _Run(self, made).run(self.quantize(image))
+    def run(self, given: Sequence[Tensor], made: Made) -> None:
+        """The inputs, float [1, C, H, W] each; `made` is told every tensor's integers (float32) as soon as they are there, but for
+        scores too many to keep."""
+        _Run(self, made).run(*self._quantized(given))
+
+    def prompts(self, image: Tensor, given: Iterable[Sequence[Tensor]]) -> Iterator[tuple[Tensor, ...]]:
+        """For each of several prompts (the further inputs), the network's outputs' integers; the image's part runs once."""
+        quantized = ([quantize_image(x, q) for x, q in zip(one, self.inputs[1:], strict=True)] for one in given)
+        return run_prompts(_Run(self, lambda _, __: None), self.quantize(image), quantized)
+
+    def _quantized(self, given: Sequence[Tensor]) -> list[Tensor]:
+        return [quantize_image(x, q) for x, q in zip(given, self.inputs, strict=True)]
 
 
 class _Run(fx.Interpreter):
@@ -228,18 +236,18 @@ def quantize_image(image: Tensor, q: TensorQ) -> Tensor:
 def operation(network: fx.GraphModule, node: fx.Node, spec: QuantSpec) -> Operation:
     """What `node` computes on integers."""
     module = module_of(network, node)
-    inputs = [spec.tensors[source.name] for source in node.all_input_nodes]
+    given = [spec.tensors[source.name] for source in node.all_input_nodes]
     out = spec.tensors[node.name]
     if node.op == "get_attr":
         held = quantize_image(constant_of(network, node), out)
         return lambda: held
     if isinstance(module, nn.Conv2d):
-        return Convolution(node.name, module, spec, inputs[0], out)
+        return Convolution(node.name, module, spec, given[0], out)
     if isinstance(module, ChannelNorm):
-        return Norm(module, inputs[0], out)
+        return Norm(module, given[0], out)
     if module is not None:
         activation = activation_kind(module)
-        return Table(*activation, spec, inputs[0], out) if activation is not None else module
+        return Table(*activation, spec, given[0], out) if activation is not None else module
     if node.target is torch.add:
         a, b = (spec.tensors[cast(fx.Node, source).name] for source in node.args)
         return Add(spec, a, b, out)
@@ -247,6 +255,6 @@ def operation(network: fx.GraphModule, node: fx.Node, spec: QuantSpec) -> Operat
         a, b = (spec.tensors[cast(fx.Node, source).name] for source in node.args[:2])
         return (Scores if node.target is attention_scores else Attend)(spec, a, b, out)
     if node.target is grown:
-        return Grown(inputs[0])
+        return Grown(given[0])
     assert node.target in (cropped, depth_to_space, torch.cat, torch.split, operator.getitem)
     return node.target

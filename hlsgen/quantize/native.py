@@ -82,9 +82,10 @@ class Native:
         q = self.spec.tensors[placeholder(self.network).name]
         return self._integers(image, q)
 
-    def run(self, image: Tensor, made: Callable[[str, Tensor], object]) -> None:
-        """float [1, C, H, W]; `made` is told every node's integers (float32), in the engine's domain."""
+    def run(self, given: Sequence[Tensor], made: Callable[[str, Tensor], object]) -> None:
+        """The image, float [1, C, H, W]; `made` is told every node's integers (float32), in the engine's domain."""
         with _qnnpack():
+            (image,) = given
             captured = _Capture(self.converted)
             captured.run(image)
         made(placeholder(self.network).name, self.quantize(image))

@@ -14,7 +14,7 @@ from hlsgen.errors import HlsgenError
 from hlsgen.models.attention import attention_scores
 from hlsgen.models.network import ATTENTION, check
 from hlsgen.models.norm import ChannelNorm
-from hlsgen.quantize.calibrate import Floats, Histogram, Progress, Statistics, calibrate
+from hlsgen.quantize.calibrate import Floats, Histogram, Progress, Sample, Statistics, arrays, calibrate
 from hlsgen.quantize.equalize import equalized
 from hlsgen.quantize.integer import IntegerMachine
 from hlsgen.quantize.native import Native, fused_relus, native_spec
@@ -28,8 +28,9 @@ from hlsgen.quantize.structure import activations_fed, finest_of_constants, modu
 from hlsgen.quantize.weights import largest_weight_scale
 
 PRE_BITS = range(8, 17)
-Image = Tensor | npt.NDArray[np.float32]
-"""float32, [1, C, H, W] or [C, H, W], values 0..1."""
+Map = Tensor | npt.NDArray[np.float32]
+Image = Map | tuple[Map, ...]
+"""The image, float32, [1, C, H, W] or [C, H, W], values 0..1; for a network of several inputs the maps of all, in order."""
 
 
 class Reference(nn.Module):
@@ -64,8 +65,15 @@ class Reference(nn.Module):
     @torch.inference_mode()
     def forward(self, image: Image) -> tuple[Tensor, ...]:
         """The network's outputs, float32 [1, C, H, W]: scale * (integer - zero point)."""
-        results = self._machine.outputs(_batch(image))
+        results = self._machine.outputs(*_batches(image))
         return tuple((r - q.zero_point) * q.scale for r, q in zip(results, self._outputs, strict=True))
+
+    def prompts(self, image: Map, given: Iterable[tuple[Map, ...]]) -> Iterator[tuple[Tensor, ...]]:
+        """`forward` for each of several prompts (the further inputs) of one image, whose own part runs once."""
+        assert isinstance(self._machine, IntegerMachine)
+        with torch.inference_mode():
+            for results in self._machine.prompts(_batch(image), (_batches(one) for one in given)):
+                yield tuple((r - q.zero_point) * q.scale for r, q in zip(results, self._outputs, strict=True))
 
     @torch.inference_mode()
     def tensors(self, image: Image) -> dict[str, npt.NDArray[Any]]:
@@ -76,21 +84,21 @@ class Reference(nn.Module):
         def keep(name: str, value: Tensor) -> None:
             held[name] = value[0].numpy().astype(np.int8 if self.spec.tensors[name].bits <= 8 else np.int16)
 
-        self._machine.run(_batch(image), keep)
+        self._machine.run(_batches(image), keep)
         return {node.name: held[node.name] for node in self.network.graph.nodes if node.name in held}
 
     @torch.inference_mode()
     def values(self, image: Image) -> dict[str, Tensor]:
         """By node name, the real numbers that every tensor's integers stand for, float32 [1, C, H, W]."""
         held: dict[str, Tensor] = {}
-        self._machine.run(_batch(image), held.__setitem__)
+        self._machine.run(_batches(image), held.__setitem__)
         tensors = self.spec.tensors
         return {name: (value - tensors[name].zero_point) * tensors[name].scale for name, value in held.items()}
 
     @torch.inference_mode()
     def quantize_input(self, image: Image) -> npt.NDArray[np.int8]:
         """The engine's input, int8 [C, H, W]."""
-        return self._machine.quantize(_batch(image))[0].numpy().astype(np.int8)
+        return self._machine.quantize(_batches(image)[0])[0].numpy().astype(np.int8)
 
     def save(self, folder: str | Path) -> None:
         """Write network.onnx (float), spec.json and spec.npz into `folder`, made where it is missing.
@@ -127,7 +135,7 @@ def load_reference(folder: str | Path) -> Reference:
 
 def quantize(
     network: fx.GraphModule,
-    images: Iterable[npt.NDArray[np.float32]],
+    images: Iterable[Sample],
     scheme: Scheme,
     *,
     pre_bits: int | None = None,
@@ -136,7 +144,8 @@ def quantize(
     recipe: Recipe | None = None,
     known: dict[object, Statistics] | None = None,
 ) -> Reference:
-    """Quantize a float network by its activations on `images` ([C, H, W], float32, 0..1, one size), read once.
+    """Quantize a float network by its activations on `images` ([C, H, W], float32, 0..1, one size; of a network of several
+    inputs tuples of all of them), read once.
 
     pre_bits: the width of pre-activations in `fixed` and `affine` (None: 14 and 12).
     progress: told (pieces of work done, how many there are): images, then convolutions; 0 where it is not known.
@@ -158,7 +167,7 @@ def quantize(
     recipe = recipe or Recipe()
     if recipe.equalize:
         network, _ = equalized(network)
-    first: list[npt.NDArray[np.float32]] = []
+    first: list[Sample] = []
     length = len(images) if isinstance(images, Sized) else 0
     count = sum(isinstance(module_of(network, n), nn.Conv2d) for n in network.graph.nodes) if scheme != "native" else 0
     done = 0
@@ -184,13 +193,11 @@ def quantize(
     if scheme == "native":
         return Reference(network, native_spec(network, tensors), statistics.shape)
     used = first[: max(LARGEST_BATCH // statistics.largest, 1)]
-    fitting = [image[0] if image.ndim == 4 else image for image in used]
+    fitting = [arrays(sample) for sample in used]
     return Reference(network, refitted(network, scheme, tensors, fitting, recipe, step), statistics.shape)
 
 
-def _keeping(
-    images: Iterable[npt.NDArray[np.float32]], kept: list[npt.NDArray[np.float32]], count: int
-) -> Iterator[npt.NDArray[np.float32]]:
+def _keeping(images: Iterable[Sample], kept: list[Sample], count: int) -> Iterator[Sample]:
     """The images, the first `count` of them kept in `kept` as they go by."""
     for image in images:
         if len(kept) < count:
@@ -198,7 +205,11 @@ def _keeping(
         yield image
 
 
-def _batch(image: Image) -> Tensor:
+def _batches(image: Image) -> tuple[Tensor, ...]:
+    return tuple(_batch(x) for x in (image if isinstance(image, tuple) else (image,)))
+
+
+def _batch(image: Map) -> Tensor:
     found = torch.as_tensor(image)
     found = found[None] if found.ndim == 3 else found
     if found.ndim != 4 or found.shape[0] != 1 or found.dtype != torch.float32:

@@ -34,11 +34,12 @@ def refitted(
     network: fx.GraphModule,
     scheme: Scheme,
     tensors: Mapping[str, TensorQ],
-    images: Sequence[npt.NDArray[np.float32]],
+    images: Sequence[tuple[npt.NDArray[np.float32], ...]],
     recipe: Recipe,
     step: Callable[[], None] | None = None,
 ) -> QuantSpec:
-    """The spec of `tensors`' scales, its convolutions fitted on `images` ([C, H, W], float32, all of one shape).
+    """The spec of `tensors`' scales, its convolutions fitted on `images` (of each its inputs, [C, H, W], float32, all of one
+    shape).
 
     step: told after each convolution.
     """
@@ -48,11 +49,12 @@ def refitted(
     last = {source: node for node in network.graph.nodes for source in node.all_input_nodes}
     wanted: dict[fx.Node, Any] = {}  # the float network's values
     got: dict[fx.Node, Any] = {}  # the quantized network's integers
+    given = iter(zip(*images, strict=True))
     for node in network.graph.nodes:
         if node.op == "output":
             break
         if node.op == "placeholder":
-            wanted[node] = torch.from_numpy(np.stack(images))
+            wanted[node] = torch.from_numpy(np.stack(next(given)))
             got[node] = quantize_image(wanted[node], spec.tensors[node.name])
             continue
         if node.op == "get_attr":

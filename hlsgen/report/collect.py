@@ -46,7 +46,7 @@ def collect(b: "Build") -> tuple[ReportFacts, list[Picture]]:
     if "quantize" not in b.facts:
         return facts, []
     spec = b.reference.spec
-    sqnr = sqnr_by_tensor(b.loaded.network, b.tensors, spec.tensors, b.picture)
+    sqnr = sqnr_by_tensor(b.loaded.network, b.tensors, spec.tensors, *b.inputs)
     mismatches = {} if b.simulated is None else _by_reference(b.program, b.simulated)
     found = find_all(b)
     pictures = segmented(b) if b.loaded.task == "segment" else draw_all(b.picture, found)
@@ -61,17 +61,12 @@ def collect(b: "Build") -> tuple[ReportFacts, list[Picture]]:
 
 
 def segmented(b: "Build") -> list[Picture]:
-    """The masks of one prompt: the first shape's box in the demo's own picture, else the middle of the picture."""
-    from hlsgen.models.sam.evaluate import generated
-    from hlsgen.models.sam.prompts import Prompt
+    """The masks of the build's own prompt."""
+    from hlsgen.build import own_prompt
     from hlsgen.report.segmented import draw_masks, segment_all
 
-    side = b.size[0]
-    prompt = Prompt(points=((side / 2, side / 2),))
-    if b.options.image is None and b.options.calib is None:
-        ((_, asked),) = generated(1, side)
-        prompt = asked[0].box
-    return [draw_masks(to_bgr(b.picture), prompt, segment_all(b, prompt, (side, side)))]
+    prompt, size = own_prompt(b)
+    return [draw_masks(to_bgr(b.picture), prompt, segment_all(b, size))]
 
 
 def csim_facts(program: "Program", result: "CsimResult") -> dict[str, Any]:

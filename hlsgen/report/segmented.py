@@ -1,6 +1,6 @@
 """What three computations of one picture segment for a prompt: the float network, the INT8 reference, the simulated hardware.
 
-They differ in the image encoder's embedding. From there on all three are the host's: prompt encoder and mask decoder, float32.
+Encoding the prompt and making masks of logits is the host's in all three.
 """
 
 from collections.abc import Mapping
@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import cv2
+import numpy.typing as npt
 import torch
 
 from hlsgen.models.images import Picture as Pixels
-from hlsgen.models.sam import graph
 from hlsgen.models.sam.evaluate import iou
-from hlsgen.models.sam.load import load
-from hlsgen.models.sam.model import Sam
 from hlsgen.models.sam.prompts import Prompt
 from hlsgen.report.detections import JPEG_QUALITY, TITLES, real
 from hlsgen.report.masks import Mask, side_by_side
@@ -32,48 +30,42 @@ class Segmented:
     facts: dict[str, float]
 
 
-def segment_all(b: "Build", prompt: Prompt, size: tuple[int, int]) -> dict[str, Segmented]:
-    """By source, of every computation that has run, the mask of a prompt in a picture of `size` (H, W), which is b.picture.
-
-    Raises:
-        HlsgenError: the checkpoint that was built from is not there any more, or is another one.
-    """
-    checkpoint = load(b.options.model, b.options.weights)
-    decoder = graph.decoder(checkpoint.config, checkpoint.state)
-    sam = Sam(checkpoint.config, checkpoint.state, b.loaded.network, decoder)
-    masks: dict[str, torch.Tensor] = {}
-    found = {}
-    for source, embedding in _embeddings(b).items():
-        _, quality = sam.logits(embedding, prompt, size)
-        masks[source] = sam.mask(embedding, prompt, size)
+def segment_all(b: "Build", size: tuple[int, int]) -> dict[str, Segmented]:
+    """By source, of every computation that has run, the mask of the build's prompt in its picture, of `size` (H, W)."""
+    found: dict[str, Segmented] = {}
+    for source, (logits, quality) in _logits(b).items():
+        (mask,) = b.loaded.prompting.masks(logits[:1], size)
+        plain = found["fp32"].mask if found else mask
         facts = {
-            "area": int(masks[source].sum()),
+            "area": int(mask.sum()),
             "predicted_iou": round(float(quality.reshape(-1)[0]), 4),
-            "iou": round(iou(masks["fp32"], masks[source]), 4),
+            "iou": round(iou(torch.from_numpy(plain), torch.from_numpy(mask)), 4),
         }
-        found[source] = Segmented(masks[source].numpy(), facts)
+        found[source] = Segmented(mask, facts)
     return found
 
 
-def _embeddings(b: "Build") -> dict[str, torch.Tensor]:
-    (name,) = b.outputs
+def _logits(b: "Build") -> dict[str, tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+    """By source, logits float32 [k, h, w] and predicted IoUs [k, 1, 1]."""
     with torch.inference_mode():
-        (plain,) = b.loaded.network(torch.from_numpy(b.picture)[None])
-    found = {"fp32": plain, "int8": torch.from_numpy(real(b.tensors[name], b.reference.spec.tensors[name]))[None]}
+        _, *plain = (x[0].numpy() for x in b.loaded.network(*(torch.from_numpy(x)[None] for x in b.inputs)))
+    spec = b.reference.spec.tensors
+    found = {"fp32": tuple(plain), "int8": tuple(real(b.tensors[name], spec[name]) for name in b.outputs[1:])}
     if b.simulated is not None:
         from hlsgen.csim import tensor_of
 
-        (out,) = b.program.outputs
-        values = real(tensor_of(b.program, b.simulated.maps, out), b.program.tensors[out].quant)
-        found["csim"] = torch.from_numpy(values)[None]
-    return found
+        maps, program = b.simulated.maps, b.program
+        named = {program.tensors[name].reference: name for name in program.outputs}
+        outs = [named[name] for name in b.outputs[1:]]
+        found["csim"] = tuple(real(tensor_of(program, maps, out), program.tensors[out].quant) for out in outs)
+    return {source: (logits, quality) for source, (logits, quality) in found.items()}
 
 
 def draw_masks(pixels: Pixels, prompt: Prompt, found: Mapping[str, Segmented]) -> Picture:
     """The picture, uint8 [H, W, 3] BGR, with the prompt and each source's mask side by side, as a JPEG file."""
     sheet = side_by_side(pixels, prompt, {TITLES[source][0]: one.mask for source, one in found.items()})
     encoded = cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-    text = "the encoder in float, in INT8, and simulated; the mask decoder runs on the host, in float32"
+    text = "image encoder and mask decoder in float, in INT8, and simulated"
     return Picture("masks", "Masks of one prompt", text, len(found), encoded.tobytes())
 
 

@@ -16,7 +16,7 @@ def sqnr_by_tensor(
     network: fx.GraphModule,
     quantized: Mapping[str, npt.NDArray[Any]],
     tensors: Mapping[str, TensorQ],
-    image: npt.NDArray[np.float32],
+    *given: npt.NDArray[np.float32],
 ) -> dict[str, float | None]:
     """10 log10(sum x^2 / sum (x - x')^2) in dB for every tensor that both sides hold, in order of computation.
 
@@ -24,7 +24,7 @@ def sqnr_by_tensor(
         network: the float network.
         quantized: the reference's integers by node name, any shape with as many elements as the float tensor.
         tensors: their quantization.
-        image: float32 [3, H, W].
+        given: the inputs, float32 [C, H, W] each, the image first.
 
     Returns:
         None for a tensor that is all zero or that quantization left as it was.
@@ -42,7 +42,7 @@ def sqnr_by_tensor(
             return value
 
     with torch.inference_mode():
-        Compare(network).run(torch.from_numpy(np.ascontiguousarray(image))[None])
+        Compare(network).run(*(torch.from_numpy(np.ascontiguousarray(x))[None] for x in given))
     return found
 
 

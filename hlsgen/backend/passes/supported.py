@@ -4,7 +4,7 @@
    split along the channels, nearest upsampling by
    whole factors, LayerNorm, attention. Any other raises HlsgenError with its name and class.
 2. Every output tensor has a quantization.
-3. There is one input; every output of the network is a tensor of some layer.
+3. There is an input, the image, and others may follow it; every output of the network is a tensor of some layer.
 """
 
 from typing import Any
@@ -49,8 +49,8 @@ class Supported(ModelOptimizerPass):  # type: ignore[misc]
                     f"layer {node.name}: tensor {missing[0]} has no quantization; quantize the network first"
                 )
         inputs = [node.name for node in model.get_layers() if node.get_attr("class_name") == "Input"]
-        if len(inputs) != 1:
-            raise HlsgenError(f"expected a network with one input, got {len(inputs)} ({', '.join(inputs)})")
+        if not inputs:
+            raise HlsgenError("expected a network with an input, got none")
         computed = {tensor for node in model.get_layers() for tensor in node.outputs}
         for tensor in model.outputs:
             if tensor not in computed:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+PROMPT_TOKENS = 4
+"""Tokens of a prompt on the engine, at most: a box has two, a point one; a prompt without a box SAM's padding token too."""
+
 
 @dataclass(frozen=True)
 class SamConfig:
@@ -34,6 +37,11 @@ class SamConfig:
     decoder_depth: int = 2
     masks: int = 3
     iou_depth: int = 3
+
+    @property
+    def tokens(self) -> int:
+        """The mask decoder's tokens on the engine: IoU, masks, and those of a prompt."""
+        return 1 + (self.masks + 1) + PROMPT_TOKENS
 
     @property
     def grid(self) -> int:

@@ -8,9 +8,7 @@ from hlsgen.models.sam.config import VARIANTS
 from hlsgen.models.sam.load import ALIASES, RANDOM, load
 
 DYNAMIC = "finds no activation ranges while it runs"
-ON_THE_HOST = (
-    "only the image encoder is on the accelerator: prompt encoder and mask decoder run on the host for now, in float32"
-)
+ON_THE_HOST = "image encoder and mask decoder are on the accelerator; the host encodes prompts and makes pictures' masks of logits"
 """What the user of a build is told."""
 
 
@@ -42,6 +40,6 @@ def no_sam(name: str, task: str, command: str) -> None:
     """
     if task == "segment":
         raise HlsgenError(
-            f"{command} takes detectors and ONNX files, {name} is a SAM; hlsgen build {name} quantizes its image encoder, "
+            f"{command} takes detectors and ONNX files, {name} is a SAM; hlsgen build {name} quantizes it, "
             "hlsgen segment compares its schemes"
         )

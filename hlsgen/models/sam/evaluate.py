@@ -27,21 +27,30 @@ class Asked:
     box: Prompt
     point: Prompt
 
+    @property
+    def both(self) -> Prompt:
+        """The two in one."""
+        return Prompt(self.box.box, self.point.points)
+
 
 def generated(count: int, size: int, seed: int = HELDOUT_SEED) -> Iterator[tuple[Picture, list[Asked]]]:
     """Pictures 0 to ``count - 1`` of ``seed`` at ``size`` pixels, uint8 [size, size, 3] BGR, with every shape in them."""
+    return (shown(index, size, seed) for index in range(count))
+
+
+def shown(index: int, size: int, seed: int = HELDOUT_SEED) -> tuple[Picture, list[Asked]]:
+    """Picture ``index`` of ``seed`` at ``size`` pixels, uint8 [size, size, 3] BGR, with every shape in it."""
     from hlsgen.models.demo.prompting import prompt
 
-    for index in range(count):
-        picture, owner = render_masks(index, size, seed)
-        rng = np.random.Generator(np.random.PCG64([seed, index, 3]))
-        asked = []
-        for shape in range(1, int(owner.max()) + 1):
-            mask, box, point = prompt(owner, shape, rng)
-            x0, y0, x1, y1 = box.tolist()
-            at = Prompt(points=((float(point[0]), float(point[1])),))
-            asked.append(Asked(torch.from_numpy(mask), Prompt((x0, y0, x1, y1)), at))
-        yield picture, asked
+    picture, owner = render_masks(index, size, seed)
+    rng = np.random.Generator(np.random.PCG64([seed, index, 3]))
+    asked = []
+    for shape in range(1, int(owner.max()) + 1):
+        mask, box, point = prompt(owner, shape, rng)
+        x0, y0, x1, y1 = box.tolist()
+        at = Prompt(points=((float(point[0]), float(point[1])),))
+        asked.append(Asked(torch.from_numpy(mask), Prompt((x0, y0, x1, y1)), at))
+    return picture, asked
 
 
 def iou(a: Tensor, b: Tensor) -> float:

@@ -1,66 +1,26 @@
-"""SAM's image encoder in the network's vocabulary (`hlsgen.models.network`): what the engine builds.
+"""SAM in the network's vocabulary (`hlsgen.models.network`): what the engine builds, image encoder and mask decoder in one network.
 
-The same function as `hlsgen.models.sam.graph.encoder`, to which tests hold it; relative positions are products of longer queries
-and keys (`hlsgen.models.relative`), and 1 / sqrt(d) is in the keys, so that queries and what they think of rows and columns,
-which share a scale, are of one size.
+The encoder is the same function as `hlsgen.models.sam.graph.encoder`, to which tests hold it; relative positions are products of
+longer queries and keys (`hlsgen.models.relative`), and 1 / sqrt(d) is in the keys, so that queries and what they think of rows
+and columns, which share a scale, are of one size.
 """
 
 from __future__ import annotations
 
-import operator
-from typing import Any
-
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from hlsgen.models import attention as vocabulary
 from hlsgen.models.attention import WHOLE, attend, attention_scores, cropped, grown
-from hlsgen.models.norm import ChannelNorm
 from hlsgen.models.relative import place_map, table_map
-from hlsgen.models.sam.config import EPS, MEAN, STD, SamConfig
+from hlsgen.models.sam.builder import Builder
+from hlsgen.models.sam.config import MEAN, STD, SamConfig
+from hlsgen.models.sam.decoder import decoder
 from hlsgen.models.sam.graph import State
 
 
-class _Builder:
-    def __init__(self, state: State) -> None:
-        self.state = state
-        self.root, self.graph = nn.Module(), fx.Graph()
-
-    def weight(self, key: str) -> Tensor:
-        return self.state[f"image_encoder.{key}"].detach().float()
-
-    def call(self, name: str, function: Any, *args: Any) -> fx.Node:
-        return self.graph.create_node("call_function", function, args, name=name)
-
-    def constant(self, name: str, value: Tensor) -> fx.Node:
-        self.root.register_buffer(name, value.clone())
-        return self.graph.create_node("get_attr", name, name=name)
-
-    def module(self, name: str, module: nn.Module, x: fx.Node) -> fx.Node:
-        self.root.add_module(name, module.requires_grad_(False))
-        return self.graph.create_node("call_module", name, (x,), name=name)
-
-    def conv(self, name: str, weight: Tensor, bias: Tensor, x: fx.Node, stride: int = 1, padding: int = 0) -> fx.Node:
-        o, i, kh, kw = weight.shape
-        made = nn.Conv2d(i, o, (kh, kw), stride, padding, device="meta").to_empty(device="cpu")
-        made.weight.data, made.bias.data = weight.clone(), bias.clone()  # type: ignore[union-attr]
-        return self.module(name, made, x)
-
-    def linear(self, name: str, key: str, x: fx.Node, part: slice = slice(None), factor: float = 1.0) -> fx.Node:
-        weight, bias = (self.weight(f"{key}.{kind}")[part] * factor for kind in ("weight", "bias"))
-        return self.conv(name, weight[:, :, None, None], bias, x)
-
-    def norm(self, name: str, key: str, x: fx.Node) -> fx.Node:
-        made = ChannelNorm(len(self.weight(f"{key}.weight")), EPS)
-        made.weight.data, made.bias.data = self.weight(f"{key}.weight").clone(), self.weight(f"{key}.bias").clone()
-        return self.module(name, made, x)
-
-    def parts(self, name: str, x: fx.Node, heads: int, size: int) -> list[fx.Node]:
-        """A map's heads, of `size` channels each."""
-        if heads == 1:
-            return [x]
-        split = self.call(f"{name}_heads", torch.split, x, [size] * heads, 1)
-        return [self.call(f"{name}_head{h}", operator.getitem, split, h) for h in range(heads)]
+class _Encoder(Builder):
+    """The image encoder's own layers."""
 
     def attention(self, p: str, key: str, qkv: list[fx.Node], heads: int, n: int, grid: int) -> fx.Node:
         """Attention with relative positions in windows of n x n; head by head where all scores are too many to keep."""
@@ -96,19 +56,51 @@ class _Builder:
         return self.call(f"{p}_attend", torch.cat, found, 1)
 
 
-def encoder_network(config: SamConfig, state: State) -> fx.GraphModule:
-    """The image encoder for square images.
+def sam_network(config: SamConfig, state: State) -> fx.GraphModule:
+    """Image encoder and mask decoder, for square images and prompts of up to PROMPT_TOKENS tokens.
+
+    What depends on the image alone comes first. Inputs (`hlsgen.models.sam.prompting` makes the last two):
+    ``image`` float32 [1, 3, S, S], 0..1; ``tokens`` [1, embedding, 1, N]; ``absent`` [1, 1, 1, N]. Outputs: ``embedding``
+    [1, embedding, grid, grid]; ``masks``, logits [1, 1 + masks, 4 * grid, 4 * grid], the first for a clear prompt; ``iou``,
+    predicted, [1, 1 + masks, 1, 1].
 
     Args:
         config: the sizes.
         state: the checkpoint's weights by segment_anything's names.
-
-    Returns:
-        ``image`` float32 [1, 3, S, S], 0..1, to one output ``embedding``, float32 [1, embedding, grid, grid].
     """
-    b = _Builder(state)
-    grid, heads, dim = config.grid, config.heads, config.dim
+    b = _Encoder(state, "image_encoder.")
     image = b.graph.placeholder("image")
+    tokens = b.given("tokens", (config.embedding, 1, config.tokens))
+    absent = b.given("absent", (1, 1, config.tokens))
+    embedding = _encoder(b, config, image)
+    b.prefix = "mask_decoder."
+    b.graph.output((embedding, *decoder(b, config, embedding, tokens, absent)))
+    _image_first(b.graph, {tokens, absent})
+    b.graph.lint()
+    return fx.GraphModule(b.root, b.graph).eval()
+
+
+def _image_first(graph: fx.Graph, changing: set[fx.Node]) -> None:
+    """Move what depends on no node of `changing` in front of all that does, but for the inputs."""
+    first = None
+    for node in list(graph.nodes):
+        if changing.intersection(node.all_input_nodes):
+            changing.add(node)
+            first = first or node
+        elif first is not None and node.op != "output":
+            first.prepend(node)
+
+
+def encoder_network(config: SamConfig, state: State) -> fx.GraphModule:
+    """The image encoder alone: ``image`` to ``embedding``, as `sam_network`'s."""
+    b = _Encoder(state, "image_encoder.")
+    b.graph.output((_encoder(b, config, b.graph.placeholder("image")),))
+    b.graph.lint()
+    return fx.GraphModule(b.root, b.graph).eval()
+
+
+def _encoder(b: _Encoder, config: SamConfig, image: fx.Node) -> fx.Node:
+    grid, heads, dim = config.grid, config.heads, config.dim
     weight, bias = b.weight("patch_embed.proj.weight"), b.weight("patch_embed.proj.bias")
     mean, std = torch.tensor(MEAN)[:, None, None], torch.tensor(STD)[:, None, None]
     bias = bias - (weight * (mean / std)).sum((1, 2, 3))
@@ -135,9 +127,7 @@ def encoder_network(config: SamConfig, state: State) -> fx.GraphModule:
     nothing = torch.zeros(config.embedding)
     y = b.norm("neck_norm1", "neck.1", b.conv("neck_conv1", b.weight("neck.0.weight"), nothing, x))
     y = b.conv("neck_conv2", b.weight("neck.2.weight"), nothing, y, padding=1)
-    b.graph.output((b.norm("embedding", "neck.3", y),))
-    b.graph.lint()
-    return fx.GraphModule(b.root, b.graph).eval()
+    return b.norm("embedding", "neck.3", y)
 
 
 def linears(network: fx.GraphModule) -> list[dict[str, float]]:

@@ -48,7 +48,7 @@ long long compare(const tensor_t &t, const char *got, const char *want) {
 
 int run(const std::string &package, unsigned index) {
     const std::vector<char> weights = read_file(package + "/parameters.bin", PARAMETER_BYTES);
-    const size_t image_bytes = size_t(IMAGE.blocks) * IMAGE.height * IMAGE.width * TM;
+    const size_t image_bytes = size_t(INPUT_BEATS) * BEAT;
     const std::vector<char> image = read_file(package + "/golden/image.bin", image_bytes);
     const std::vector<char> expected = read_file(package + "/golden/expected.bin", size_t(EXPECTED_BEATS) * BEAT);
 

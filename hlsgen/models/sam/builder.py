@@ -1,0 +1,70 @@
+"""A SAM's graph in the network's vocabulary, being built from its weights."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from hlsgen.models.norm import ChannelNorm
+from hlsgen.models.sam.config import EPS
+from hlsgen.models.sam.graph import State
+
+
+class Builder:
+    """A graph being built; every tensor and module is called by its node's name.
+
+    Args:
+        state: float32 weights by segment_anything's names.
+        prefix: what the names used here are short for ("image_encoder.").
+    """
+
+    def __init__(self, state: State, prefix: str) -> None:
+        self.state, self.prefix = state, prefix
+        self.root, self.graph = nn.Module(), fx.Graph()
+
+    def weight(self, key: str) -> Tensor:
+        return self.state[self.prefix + key].detach().float()
+
+    def given(self, name: str, shape: tuple[int, int, int]) -> fx.Node:
+        """A further input, (C, H, W)."""
+        node = self.graph.placeholder(name)
+        node.meta["shape"] = shape
+        return node
+
+    def call(self, name: str, function: Any, *args: Any) -> fx.Node:
+        return self.graph.create_node("call_function", function, args, name=name)
+
+    def constant(self, name: str, value: Tensor) -> fx.Node:
+        self.root.register_buffer(name, value.clone())
+        return self.graph.create_node("get_attr", name, name=name)
+
+    def module(self, name: str, module: nn.Module, x: fx.Node) -> fx.Node:
+        self.root.add_module(name, module.requires_grad_(False))
+        return self.graph.create_node("call_module", name, (x,), name=name)
+
+    def conv(
+        self, name: str, weight: Tensor, bias: Tensor, x: fx.Node, stride: int = 1, padding: int = 0, groups: int = 1
+    ) -> fx.Node:
+        o, i, kh, kw = weight.shape
+        made = nn.Conv2d(i * groups, o, (kh, kw), stride, padding, groups=groups, device="meta").to_empty(device="cpu")
+        made.weight.data, made.bias.data = weight.clone(), bias.clone()  # type: ignore[union-attr]
+        return self.module(name, made, x)
+
+    def linear(self, name: str, key: str, x: fx.Node, part: slice = slice(None), factor: float = 1.0) -> fx.Node:
+        weight, bias = (self.weight(f"{key}.{kind}")[part] * factor for kind in ("weight", "bias"))
+        return self.conv(name, weight[:, :, None, None], bias, x)
+
+    def norm(self, name: str, key: str, x: fx.Node, eps: float = EPS) -> fx.Node:
+        made = ChannelNorm(len(self.weight(f"{key}.weight")), eps)
+        made.weight.data, made.bias.data = self.weight(f"{key}.weight").clone(), self.weight(f"{key}.bias").clone()
+        return self.module(name, made, x)
+
+    def parts(self, name: str, x: fx.Node, heads: int, size: int) -> list[fx.Node]:
+        """A map's heads, of `size` channels each."""
+        if heads == 1:
+            return [x]
+        split = self.call(f"{name}_heads", torch.split, x, [size] * heads, 1)
+        return [self.call(f"{name}_head{h}", operator.getitem, split, h) for h in range(heads)]
