@@ -28,9 +28,7 @@ from hlsgen.errors import HlsgenError
 from hlsgen.quantize.strategies import runnable
 
 OK, MISMATCH, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
-HOST_LINE = (
-    "HOST      the mask decoder runs on the host for now, in float32: only the image encoder is on the accelerator"
-)
+HOST_LINE = "HOST      encodes prompts and makes masks of logits; image encoder and mask decoder are on the accelerator"
 STAGE_NAMES = ("load", "quantize", "export", "import", "passes", "lower", "render", "csim")
 
 
@@ -91,7 +89,7 @@ def build(model: str, out: Path | None, as_json: bool, **rest: Any) -> int:
     """Compile MODEL into a Vitis HLS project and prove it by C-simulation.
 
     MODEL is yolo (yolov8n), yolov8n|s|m|l|x, yolov5nu|su|..., a .pt of these families, an .onnx of their operators, or
-    sam_tiny (sam with --weights demo), whose image encoder is built.
+    sam_tiny (sam with --weights demo).
     """
     from hlsgen.build import BuildOptions, run
     from hlsgen.models.sam.load import is_sam
@@ -176,16 +174,35 @@ def compare(
 
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Images with boxes in YOLO text format.")
+@click.option("--data", type=click.Path(path_type=Path), help="Images with boxes in YOLO text format; not for a SAM.")
+@click.option("--images", type=int, help="For SAM: how many generated pictures  [default: 64]")
 @_json_option
-def evaluate(folder: Path, data: Path, as_json: bool) -> int:
-    """Accuracy (mAP) of the INT8 reference in FOLDER on labelled images, beside the float network's."""
-    from hlsgen.revisit import evaluate as measure
+def evaluate(folder: Path, data: Path | None, images: int | None, as_json: bool) -> int:
+    """Accuracy of the INT8 reference in FOLDER beside the float network's: mAP on labelled images.
 
+    Of a SAM, mean IoU on pictures of the demo's world that it has never seen, box and point prompts.
+    """
+    from hlsgen.revisit import evaluate as measure
+    from hlsgen.revisit import evaluate_masks, takes_prompts
+
+    sam = takes_prompts(folder)
+    if sam and data is not None:
+        raise HlsgenError(f"{folder} is a SAM's build: its masks are measured on generated pictures; leave out --data")
+    if not sam and (data is None or images is not None):
+        raise HlsgenError(
+            f"{folder} is a detector's build: give --data FOLDER, images with boxes in YOLO text format, alone"
+        )
     with _progress() as progress:
-        facts = measure(folder, data, progress)
+        facts = measure(folder, data, progress) if data is not None else evaluate_masks(folder, images or 64, progress)
     if as_json:
         _print_json(facts)
+    elif sam:
+        for side in ("fp32", "int8"):
+            click.echo("{:<9} mean IoU {miou:.4f} (box {box:.4f}, point {point:.4f})".format(side, **facts[side]))
+        click.echo(
+            f"{'kept':<9} IoU of the INT8 masks with the float ones {facts['mask_iou']:.4f}, least {facts['least_iou']:.4f}; "
+            f"{facts['pictures']} pictures, {facts['shapes']} shapes"
+        )
     else:
         click.echo(
             f"mAP50-95 {facts['map50_95']:.4f} (float {facts['fp32_map50_95']:.4f}), mAP50 {facts['map50']:.4f}, "

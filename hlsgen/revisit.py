@@ -129,6 +129,37 @@ def compare_masks(
     }
 
 
+def evaluate_masks(folder: Path, count: int, progress: Progress) -> dict[str, Any]:
+    """Mean IoU of a SAM's INT8 reference, encoder and decoder, and of the float network, on pictures of the demo's world.
+
+    Returns:
+        miou, box, point of `int8` and of `fp32`, mask_iou and least_iou (of the INT8 masks with the float ones), pictures,
+        shapes, scheme.
+
+    Raises:
+        HlsgenError: as `opened`, or no picture is asked for.
+    """
+    from hlsgen.models.sam.evaluate import kept
+
+    if count < 1:
+        raise HlsgenError(f"expected at least one picture, got --images {count}")
+    b = opened(folder, "quantize", progress=progress)
+    progress.stage("int8", "the float network and the INT8 reference")
+    found = kept(b.loaded, b.reference, count, progress.step)
+    sides = {"int8": found.int8, "fp32": found.fp32}
+    return {
+        **{
+            name: {key: round(float(getattr(side, key)), 4) for key in ("miou", "box", "point")}
+            for name, side in sides.items()
+        },
+        "mask_iou": round(found.mask_iou, 4),
+        "least_iou": round(found.least_iou, 4),
+        "pictures": count,
+        "shapes": found.int8.shapes,
+        "scheme": b.reference.spec.scheme,
+    }
+
+
 def evaluate(folder: Path, data: Path, progress: Progress) -> dict[str, Any]:
     """mAP of the INT8 reference, and of the float network, on labelled images (`hlsgen.evaluate.accuracy`).
 
@@ -136,10 +167,8 @@ def evaluate(folder: Path, data: Path, progress: Progress) -> dict[str, Any]:
         map50_95, map50, fp32_map50_95, fp32_map50 (0..1), images, scheme, imgsz.
     """
     from hlsgen.evaluate import accuracy
-    from hlsgen.models.sam.engine import no_sam
 
     b = opened(folder, "quantize", progress=progress)
-    no_sam(b.loaded.name, b.loaded.task, "hlsgen evaluate")
     size = max(b.size)
     progress.stage("float", "the float network")
     fp32 = accuracy(b.loaded.network, b.loaded, data, size, progress=progress.step)

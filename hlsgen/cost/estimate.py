@@ -29,8 +29,8 @@ def estimate(
     Returns the keys clock_mhz, cores, engine, cycles (of one inference on one core), latency_ms, fps (all cores), gops (two a
     multiply-accumulate), gops_per_dsp (of the DSPs used), mac_utilization (products of the network over the array's
     capacity), ddr_bytes (an inference), bandwidth_gb_s {needed, available}, resources {lut, ff, dsp, bram36, uram: {used,
-    available, share, limit}}, terms (LUTs and the rest of one core by term), fits, over, error_bar, roofline and layers; with
-    a calibration, calibration (`Coefficients.facts`).
+    available, share, limit}}, terms (LUTs and the rest of one core by term), fits, over, error_bar, roofline and layers; of a
+    network of several inputs, parts; with a calibration, calibration (`Coefficients.facts`).
     """
     engine, way = program.engine, link(target, program.engine, clock_mhz, cores, coefficients.loops)
     layers = layer_facts(program, way)
@@ -75,8 +75,19 @@ def estimate(
             "ops_per_byte": 2 * program.macs() / data,
             "ridge_ops_per_byte": peak / target.bandwidth_gb_s,
         },
+        **({"parts": parts(program, layers, clock_mhz)} if program.inputs[1:] else {}),
         "layers": layers,
     }
+
+
+def parts(program: Program, layers: list[Facts], clock_mhz: float) -> Facts:
+    """Of a network of several inputs: `once` an image, and `each` time the other inputs change; ops, cycles, latency_ms."""
+    cut = program.once
+    found = {}
+    for name, part in (("once", layers[:cut]), ("each", layers[cut:])):
+        cycles = sum(layer["cycles"] for layer in part)
+        found[name] = {"ops": len(part), "cycles": cycles, "latency_ms": cycles / clock_mhz / 1000}
+    return found
 
 
 def array(engine: EngineConfig) -> int:

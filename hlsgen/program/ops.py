@@ -7,6 +7,7 @@ concatenation is a list of addresses.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np

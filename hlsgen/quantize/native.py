@@ -7,7 +7,7 @@ is built with them fixed), so that a saved reference is rebuilt exactly from its
 import copy
 import operator
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any

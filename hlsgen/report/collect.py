@@ -49,24 +49,27 @@ def collect(b: "Build") -> tuple[ReportFacts, list[Picture]]:
     sqnr = sqnr_by_tensor(b.loaded.network, b.tensors, spec.tensors, *b.inputs)
     mismatches = {} if b.simulated is None else _by_reference(b.program, b.simulated)
     found = find_all(b)
-    pictures = segmented(b) if b.loaded.task == "segment" else draw_all(b.picture, found)
+    pictures, masks = segmented(b) if b.loaded.task == "segment" else (draw_all(b.picture, found), None)
     facts = facts.model_copy(
         update={
             "quantization": _quantization(b, sqnr),
             "layers": layer_facts(b.loaded.network, b.tensors, spec.tensors, sqnr, mismatches),
+            "masks": masks,
             "detections": {source: boxes.facts for source, boxes in found.items()} or None,
         }
     )
     return facts, pictures
 
 
-def segmented(b: "Build") -> list[Picture]:
-    """The masks of the build's own prompt."""
+def segmented(b: "Build") -> tuple[list[Picture], dict[str, Any]]:
+    """The masks of the build's own prompt, drawn, and the facts."""
     from hlsgen.build import own_prompt
-    from hlsgen.report.segmented import draw_masks, segment_all
+    from hlsgen.report.segmented import draw_masks, facts_of, segment_all
 
     prompt, size = own_prompt(b)
-    return [draw_masks(to_bgr(b.picture), prompt, segment_all(b, size))]
+    masks = segment_all(b, size)
+    asked = {"box": prompt.box, "points": prompt.points}
+    return [draw_masks(to_bgr(b.picture), prompt, masks)], {"prompt": asked, **facts_of(masks)}
 
 
 def csim_facts(program: "Program", result: "CsimResult") -> dict[str, Any]:

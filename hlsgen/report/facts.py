@@ -89,6 +89,7 @@ class ReportFacts(Facts):
     estimate: Rows | None = None
     reports: Rows | None = None
     detections: dict[str, tuple[Box, ...]] | None = None
+    masks: Rows | None = None
     layers: tuple[LayerFacts, ...] = ()
     stages: dict[str, float] = {}
     versions: dict[str, str] = {}

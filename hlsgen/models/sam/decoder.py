@@ -1,8 +1,8 @@
 """SAM's mask decoder in the network's vocabulary, behind the image encoder of the same network: what the engine builds.
 
 The same function as `hlsgen.models.sam.graph.decoder`, to which tests hold it, for prompts of up to PROMPT_TOKENS tokens
-(`config`). Tokens are a map [C, 1, N]: the learned ones (IoU, masks), then the prompt's, then what fills it up. Attention to
-tokens sees the prompt's only: every query is joined by PRESENT, every key of a token that is absent by its opposite, so that
+(`config`). Tokens are a map [C, 1, N]: the learned ones (IoU, masks), then the prompt's, then its last one again until the map is
+full. Attention to tokens sees each once: every query is joined by PRESENT, every key that only fills up by its opposite, so that
 softmax gives it nothing. The hypernetworks are groups of one, and each mask is the scores of one head of its own.
 """
 
@@ -21,7 +21,7 @@ from hlsgen.models.sam.prompts import grid_encoding
 
 PRESENT = 3.875
 """The constant that joins a query, and its opposite, which joins the key of a token that is absent: of the size of queries and
-keys, whose scales they share. A score loses its square, 15, so that a weight becomes 3e-7 of what it was."""
+keys, whose scales they share. A score loses its square, 15, so that the weight is 3e-7 of the token's that fills up."""
 
 
 def decoder(

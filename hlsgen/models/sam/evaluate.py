@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from hlsgen.models.demo.shapes import HELDOUT_SEED, render_masks
+from hlsgen.models.fitted import fitted
 from hlsgen.models.images import Picture
+from hlsgen.models.network import run_prompts
 from hlsgen.models.sam.model import Sam
 from hlsgen.models.sam.prompts import Prompt
+
+if TYPE_CHECKING:
+    from hlsgen.models.zoo import Loaded
+    from hlsgen.quantize import Reference
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +89,38 @@ def accuracy(sam: Sam, count: int, seed: int = HELDOUT_SEED) -> Accuracy:
             box.append(iou(sam.mask(embedding, one.box, size), one.mask))
             point.append(iou(sam.mask(embedding, one.point, size), one.mask))
     return Accuracy(float(np.mean(box)), float(np.mean(point)), len(box))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What quantization keeps: accuracy in float and in INT8, and the masks' mean and least IoU with the float network's."""
+
+    fp32: Accuracy
+    int8: Accuracy
+    mask_iou: float
+    least_iou: float
+
+
+def kept(loaded: Loaded, reference: Reference, count: int, progress: Callable[[int, int], None]) -> Kept:
+    """A built SAM's INT8 reference, encoder and decoder, against its float network on ``count`` held-out pictures.
+
+    Box and point prompts for every shape; both networks get the same inputs, with tokens that only fill up.
+    """
+    assert loaded.prompting is not None
+    rows = []
+    for done, (picture, asked) in enumerate(generated(count, loaded.shape[1])):
+        size, image = (picture.shape[0], picture.shape[1]), fitted(loaded, picture)
+        given = [loaded.prompting.inputs(prompt, size) for one in asked for prompt in (one.box, one.point)]
+        as_tensors = [[torch.from_numpy(x)[None] for x in one] for one in given]
+        with torch.inference_mode():
+            plain = list(run_prompts(fx.Interpreter(loaded.network), torch.from_numpy(image)[None], as_tensors))
+        for i, (a, b) in enumerate(zip(plain, reference.prompts(image, given), strict=True)):
+            made = [torch.from_numpy(loaded.prompting.masks(x[1][0, :1].numpy(), size)[0]) for x in (a, b)]
+            rows.append((*(iou(mask, asked[i // 2].mask) for mask in made), iou(*made)))
+        progress(done + 1, count)
+    found = np.array(rows)
+    fp32, int8 = (Accuracy(found[0::2, i].mean(), found[1::2, i].mean(), len(found) // 2) for i in (0, 1))
+    return Kept(fp32, int8, float(found[:, 2].mean()), float(found[:, 2].min()))
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,8 @@ class Prompting:
         """A prompt in the pixels of a picture of `size` (height, width).
 
         Returns:
-            float32 [C, 1, N], the learned tokens, the prompt's, then padding tokens; float32 [1, 1, N], 0 for a token that is
-            there, -PRESENT for one that only fills up.
+            float32 [C, 1, N], the learned tokens, the prompt's, then the last of these again; float32 [1, 1, N], 0 for a token that
+            is there, -PRESENT for one that only fills up.
 
         Raises:
             HlsgenError: the prompt has more than PROMPT_TOKENS tokens.
@@ -81,7 +81,7 @@ class Prompting:
                 f"the built mask decoder takes prompts of {PROMPT_TOKENS} tokens at most (a box is two, a point one, and one more "
                 f"where there is no box), got {len(given)}; leave out points"
             )
-        whole = np.concatenate([self.learned, given, np.tile(self.padding, (room, 1))])
+        whole = np.concatenate([self.learned, given, np.tile(given[-1:], (room, 1))])
         absent = np.zeros((1, 1, len(whole)), np.float32)
         absent[..., len(whole) - room :] = -PRESENT
         return np.ascontiguousarray(whole.T[:, None]), absent

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import queue
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator
 
 import numpy as np
 
 from .device import Buffer, Core, Device, pointer_buffers
 from .errors import DeviceError, HangError, MismatchError, WrongResultError
+from .network import Tensor
 from .package import Package
 
 CHANGED = "the weights in the device's memory are not those of the package any more"
@@ -93,37 +95,66 @@ class Accelerator:
         self.close()
 
     def run(self, packed: np.ndarray) -> list[np.ndarray]:
-        """One image, packed as it lies in memory, through the next free core; the outputs' bytes, packed, in order.
+        """The inputs, packed as they lie in memory, through the next free core; the outputs' bytes, packed, in order.
 
         Raises:
             HangError: the core did not finish within the time-out.
         """
         index = self._free.get()
         try:
-            maps = self._maps[index]
-            self._write(maps, packed)
+            self._write(index, packed, self.network.inputs)
             self._call(index, 0, self.network.ops)
-            outputs = []
-            for tensor in self.network.outputs:
-                begin, end = tensor.address, tensor.address + tensor.bytes
-                maps.invalidate(begin, end)
-                outputs.append(maps.array[begin:end].copy())
+            return self._read(index)
         finally:
             self._free.put(index)
-        return outputs
 
-    def infer(self, image: np.ndarray) -> dict[str, np.ndarray]:
-        """The outputs' integers by name, int8 [C, H, W], for the input's, int8 [C, H, W] (not folded)."""
-        outputs = self.run(self.network.image.pack(image))
+    def infer(self, *inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """The outputs' integers by name, int8 [C, H, W], for the inputs', int8 [C, H, W] each (not folded)."""
+        outputs = self.run(np.concatenate([t.pack(x) for t, x in zip(self.network.inputs, inputs)]))
         return {t.name: t.unpack(data) for t, data in zip(self.network.outputs, outputs)}
 
-    def _write(self, maps: Buffer, packed: np.ndarray) -> None:
-        image = self.network.image
-        if packed.dtype != np.int8 or packed.shape != (image.bytes,):
-            raise ValueError(f"expected a packed image, int8 ({image.bytes},), got {packed.dtype} {packed.shape}")
-        begin, end = image.address, image.address + image.bytes
-        maps.array[begin:end] = packed
-        maps.flush(begin, end)
+    @contextmanager
+    def held(self, packed: np.ndarray) -> Iterator[Callable[..., dict[str, np.ndarray]]]:
+        """What depends on the image alone, computed once, on a core that is kept meanwhile.
+
+        packed: the image as it lies in memory. Gives a function: the other inputs' integers, int8 [C, H, W] each, to the outputs
+        as `infer`'s, by the ops that are left.
+
+        Raises:
+            HangError: the core did not finish within the time-out.
+        """
+        index, network = self._free.get(), self.network
+
+        def infer(*others: np.ndarray) -> dict[str, np.ndarray]:
+            data = np.concatenate([t.pack(x) for t, x in zip(network.inputs[1:], others)])
+            self._write(index, data, network.inputs[1:])
+            self._call(index, network.once, network.ops - network.once)
+            return {t.name: t.unpack(data) for t, data in zip(network.outputs, self._read(index))}
+
+        try:
+            self._write(index, packed, network.inputs[:1])
+            self._call(index, 0, network.once)
+            yield infer
+        finally:
+            self._free.put(index)
+
+    def _read(self, index: int) -> list[np.ndarray]:
+        """The outputs' bytes."""
+        maps, outputs = self._maps[index], []
+        for tensor in self.network.outputs:
+            begin, end = tensor.address, tensor.address + tensor.bytes
+            maps.invalidate(begin, end)
+            outputs.append(maps.array[begin:end].copy())
+        return outputs
+
+    def _write(self, index: int, packed: np.ndarray, inputs: list[Tensor]) -> None:
+        """Some inputs, which lie one behind the other."""
+        maps, size = self._maps[index], sum(tensor.bytes for tensor in inputs)
+        if packed.dtype != np.int8 or packed.shape != (size,):
+            raise ValueError(f"expected packed inputs, int8 ({size},), got {packed.dtype} {packed.shape}")
+        begin = inputs[0].address
+        maps.array[begin : begin + size] = packed
+        maps.flush(begin, begin + size)
 
     def _call(self, index: int, first: int, count: int) -> None:
         self.device.cores[index].call(
@@ -141,13 +172,13 @@ class Accelerator:
             HangError: names the op that did not finish.
         """
         network = self.network
-        image = self.package.golden("image.bin", network.image.bytes)
+        image = self.package.golden("image.bin", network.input_bytes)
         expected = self.package.golden("expected.bin", network.expected_bytes)
         compared = 0
         for index in range(len(self.device.cores)):
             self._weights[index].invalidate(0, network.parameter_bytes)
-            self._write(self._maps[index], image)
-            for op, tensor in enumerate(network.tensors[1:]):
+            self._write(index, image, network.inputs)
+            for op, tensor in enumerate(network.made):
                 try:
                     self._call(index, op, 1)
                 except HangError as error:

@@ -71,7 +71,8 @@ class Head(NamedTuple):
 class Network:
     """The content of network.json.
 
-    tensors: in order of computation, the image first; op i makes tensors[i + 1]. levels: the image's integer for each
+    tensors: in order of computation, the inputs first. inputs: the image, then what else there is (a prompt), one behind the
+    other in memory. made: what op i makes. once: how many ops depend on the image alone. levels: the image's integer for each
     8-bit value of a pixel, int8 [256]; None where the network takes no pictures.
     """
 
@@ -101,6 +102,9 @@ class Network:
             (row["feature_map"], row["parameter"], row["bytes"]) for row in found.get("constants", [])
         ]
         self.tensors: list[Tensor] = [Tensor(row, found["tm"]) for row in found["tensors"]]
+        count = len(found.get("inputs", [""]))
+        self.inputs, self.made = self.tensors[:count], self.tensors[count:]
+        self.once: int = found.get("once", len(self.made))
         named = {tensor.name: tensor for tensor in self.tensors}
         self.outputs: list[Tensor] = [named[name] for name in found["outputs"]]
         head = found["head"]
@@ -113,8 +117,12 @@ class Network:
         return self.tensors[0]
 
     @property
+    def input_bytes(self) -> int:
+        return sum(tensor.bytes for tensor in self.inputs)
+
+    @property
     def ops(self) -> int:
-        return len(self.tensors) - 1
+        return len(self.made)
 
 
 def read_network(path: Path) -> Network:
