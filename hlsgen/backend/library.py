@@ -98,7 +98,7 @@ def predict(model: Any, program: Program, library: Any, x: npt.NDArray[Any]) -> 
     Raises:
         HlsgenError: an x of another size or type.
     """
-    name = _image_of(model)
+    name = image_of(model)
     quants = {out: q for node in model.get_layers() for out, q in node.get_attr("quant").items()}
     image = program.tensors[program.inputs[0]]
     c, h, w = program.image
@@ -127,7 +127,7 @@ def predict(model: Any, program: Program, library: Any, x: npt.NDArray[Any]) -> 
     return stacked if len(stacked) > 1 else stacked[0]
 
 
-def _image_of(model: Any) -> str:
+def image_of(model: Any) -> str:
     """The one input's name."""
     if len(model.inputs) != 1:
         named = ", ".join(model.inputs)

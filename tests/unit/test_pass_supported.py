@@ -4,6 +4,7 @@ import pytest
 
 from hlsgen.backend.graph import model_graph, run_passes
 from hlsgen.backend.layer_list import LayerList
+from hlsgen.backend.library import image_of
 from hlsgen.errors import HlsgenError
 from hlsgen.quantize.spec import TensorQ
 from tests.unit._backend_nets import bottleneck, graph_of
@@ -57,8 +58,10 @@ def test_a_tensor_without_quantization_is_refused() -> None:
 def test_inputs_and_outputs_are_checked() -> None:
     made = layers()
     made.image("second", (4, 6, 6), Q)
+    two = model_graph(made, "net", "out")
+    run_passes(two)
     with pytest.raises(HlsgenError, match=r"expected a network with one input, got 2 \(image, second\)"):
-        run_passes(model_graph(made, "net", "out"))
+        image_of(two)
     graph = model_graph(layers(), "net", "out")
     graph.outputs = ["pool", "lost"]
     with pytest.raises(HlsgenError, match="output lost of the network is not computed by any layer"):
