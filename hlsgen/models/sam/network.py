@@ -7,6 +7,8 @@ and columns, which share a scale, are of one size.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import fx, nn
 
