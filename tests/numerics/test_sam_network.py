@@ -103,7 +103,7 @@ def test_from_float_to_hardware(scheme: Scheme, strict: bool, tmp_path: Path) ->
         read_qdq(tmp_path / "q.onnx")
     _, spec, _ = read_qdq(tmp_path / "q.onnx", several=True)
     assert dict(spec.tensors) == dict(reference.spec.tensors)
-    assert agreement(tmp_path / "q.onnx", tensors, *samples[0])["equal_inputs"]["largest"] <= LIMIT
+    assert agreement(tmp_path / "q.onnx", tensors, samples[0])["equal_inputs"]["largest"] <= LIMIT
     for once, again in zip(reference.prompts(samples[0][0], asked), asked, strict=True):
         for a, b in zip(once, reference((samples[0][0], *again)), strict=True):
             assert torch.equal(a, b)
