@@ -8,11 +8,11 @@ PART   ?= xc7z020
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo demo-sam csim lint test test-full bench wheel clean
+.PHONY: help venv demo demo-yolo demo-sam csim lint test test-full bench wheel clean
 
 help:
-	@echo "make demo       the whole job on the bundled model for PART=$(PART): project, C-simulation, verdict, pictures"
-	@echo "make demo-sam   the bundled tiny SAM: masks in float, INT8 and ONNX Runtime, side by side"
+	@echo "make demo       the whole job on the bundled models for PART=$(PART), YOLO and a tiny SAM: projects, C-simulation,"
+	@echo "                verdicts, pictures (make demo-yolo, make demo-sam: one of them)"
 	@echo "make csim       C-simulate $(DEMO) again"
 	@echo "make test       ruff, mypy and the tests"
 	@echo "make test-full  the same, with the long tests"
@@ -27,14 +27,16 @@ $(STAMP): pyproject.toml requirements.lock
 
 venv: $(STAMP)
 
-demo: $(STAMP)
+demo: demo-yolo demo-sam
+
+demo-yolo: $(STAMP)
 	$(BIN)/hlsgen build yolo --weights demo --part $(PART) --out $(DEMO)
 
 demo-sam: $(STAMP)
-	$(BIN)/hlsgen segment sam_tiny --onnx $(DEMO)-sam/onnx --out $(DEMO)-sam
+	$(BIN)/hlsgen build sam --weights demo --part $(PART) --out $(DEMO)-sam
 
 csim: $(STAMP)
-	@test -f $(DEMO)/manifest.json || { echo "there is no $(DEMO) yet: run make demo first" >&2; exit 2; }
+	@test -f $(DEMO)/manifest.json || { echo "there is no $(DEMO) yet: run make demo-yolo first" >&2; exit 2; }
 	$(BIN)/hlsgen csim $(DEMO)
 
 lint: $(STAMP)
@@ -49,7 +51,7 @@ test-full: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --full
 
 bench: $(STAMP)
-	@test -f $(DEMO)/manifest.json || $(MAKE) --no-print-directory demo
+	@test -f $(DEMO)/manifest.json || $(MAKE) --no-print-directory demo-yolo
 	$(BIN)/python benchmarks/csim_ratio.py $(DEMO)
 	$(BIN)/python benchmarks/sizes.py
 	$(BIN)/python benchmarks/sam_accuracy.py
