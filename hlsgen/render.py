@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from hlsgen.errors import HlsgenError
 from hlsgen.handoff.driver import Host, Stamp, stamp, write_driver
 from hlsgen.handoff.platform import system, templates_of
 from hlsgen.names import identifier
+from hlsgen.program.dynamic import PHI, POWERS
 from hlsgen.program.encode import encode, has_attention, has_norm, has_spread
-from hlsgen.program.ops import Op, Program
+from hlsgen.program.ops import EngineConfig, Op, Program
 from hlsgen.targets import find
 
 HEADERS = ("types.h", "walk.h", "load.h", "dot.h", "mac.h", "epilogue.h", "store.h", "engine.h", "engine.cpp")
+DYNAMIC_HEADERS = ("dynamic.h", "dynamic_load.h", "dynamic_epilogue.h")
 BENCHES = ("tb.cpp", "streams.cpp", "sim_device.cpp", "files.h", "bounded/hls_stream.h")
 TOP = "hlsgen_engine"
 
@@ -97,6 +100,8 @@ def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
         "weight_beats": len(encoded.weights) // program.engine.beat,
         "op_count": len(program.ops),
         "constants": [list(row) for row in encoded.constants],
+        "dynamic": program.scheme == "dynamic",
+        "sum_fast": fast_type(bounds.biased_bits),
         "attention": has_attention(program),
         "norm": has_norm(program),
         "spread": has_spread(program),
@@ -110,9 +115,14 @@ def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
         "hls_include": str(hls_include()),
         **tensor_table(program),
     }
-    extra = [header for header, used in (("attention.h", context["attention"]), ("norm.h", context["norm"])) if used]
+    dynamic = program.scheme == "dynamic"
+    optional = {"attention.h": context["attention"], "norm.h": context["norm"] and not dynamic}
+    extra = [header for header, used in optional.items() if used] + list(DYNAMIC_HEADERS if dynamic else ())
     headers = {name: (templates / "engine" / name).read_text(encoding="utf-8") for name in (*HEADERS, *extra)}
     generated = {"config.h": "engine/config.h.j2", "program.h": "engine/program.h.j2"}
+    if dynamic:
+        generated["dynamic_tables.h"] = "engine/dynamic_tables.h.j2"
+        context["tables"] = dynamic_tables(program.engine)
     bare = {
         name: environment.get_template(template).render({**context, "origin": "", "identity": 0})
         for name, template in generated.items()
@@ -127,8 +137,7 @@ def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
         text = (resources.folder("sim") / name).read_text(encoding="utf-8")
         (folder / "tb" / name).write_text(f"// {origin}\n//\n{text}", encoding="utf-8")
     for template, target in (
-        ("engine/config.h.j2", "src/config.h"),
-        ("engine/program.h.j2", "src/program.h"),
+        *((template, f"src/{name}") for name, template in generated.items()),
         ("tensors.h.j2", "tb/tensors.h"),
         ("Makefile.j2", "Makefile"),
         ("project/README.md.j2", "README.md"),
@@ -147,6 +156,13 @@ def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
     write_manifest(folder, facts, program, tied)
 
 
+def dynamic_tables(engine: EngineConfig) -> dict[str, Any]:
+    """Entries of scheme dynamic's functions, each with what is added (or taken away) to the next; copies: of each table."""
+    powers = [[int(a), int(a - b)] for a, b in pairwise(POWERS)]
+    phi = [[int(a), int(b - a)] for a, b in pairwise(PHI)]
+    return {"powers": powers, "phi": phi, "copies": -(-engine.beat // 8)}
+
+
 def fast_type(bits: int) -> str:
     """The plain C++ integer that holds `bits` signed bits in C-simulation."""
     return "int" if bits <= 32 else "long long"
@@ -163,6 +179,9 @@ def describe(op: Op, program: Program) -> str:
     parts += ["table"] if op.table is not None else []
     parts += [f"+ {op.residual.tensor}"] if op.residual else []
     parts += [f"channels to {op.spread} x {op.spread} pixels"] if op.spread > 1 else []
+    if op.floats is not None:
+        parts += [op.floats.reading] if op.kind == "convolution" else []
+        parts += ["GELU"] if op.floats.gelu else []
     parts += [f"by {op.operand.source.tensor}, {op.operand.heads} heads"] if op.operand else []
     return ", ".join(parts)
 

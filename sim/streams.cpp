@@ -24,15 +24,18 @@ static bool run_op(int index, memory_t &memory, std::FILE *report) {
 #ifdef NORM
     hls::stream<moments_t> moments("moments", TILE_PIXELS);
 #endif
+#ifdef DYNAMIC
+    hls::stream<scaling_t> scalings("scalings", 2);
+#endif
     beat_t *maps = &memory.maps[0];
     const beat_t *parameters = &memory.parameters[0];
 
     bounded::region region;
-    region.add("load_input", [&] { load_input(index, maps, input); });
+    region.add("load_input", [&] { load_input(index, maps, LOADED_STREAMS input); });
     region.add("load_weights", [&] { load_weights(index, parameters, channels, weights); });
     region.add("load_residual", [&] { load_residual(index, maps, OPERAND_STREAM residual); });
-    region.add("mac", [&] { mac(index, input, weights, OPERAND_STREAM ROW_SUMS_STREAM MOMENTS_STREAM sums); });
-    region.add("epilogue", [&] { epilogue(index, channels, sums, ROW_SUMS_STREAM MOMENTS_STREAM residual, output); });
+    region.add("mac", [&] { mac(index, input, weights, OPERAND_STREAM FILLED_STREAMS sums); });
+    region.add("epilogue", [&] { epilogue(index, SCALING_STREAM channels, sums, ROW_SUMS_STREAM MOMENTS_STREAM residual, output); });
     region.add("store_output", [&] { store_output(index, output, maps); });
     std::string why;
     if (!region.run(why)) {
@@ -45,6 +48,9 @@ static bool run_op(int index, memory_t &memory, std::FILE *report) {
 #endif
 #ifdef NORM
                                      &moments,
+#endif
+#ifdef DYNAMIC
+                                     &scalings,
 #endif
     };
     if (report) std::fprintf(report, "%s{\"op\": \"%s\"", index ? ",\n" : "", TENSORS[index].name);
@@ -81,7 +87,11 @@ int main(int argc, char **argv) {
         const tensor_t &t = TENSORS[i];
         if (t.expected < 0) continue;
         const size_t plane = size_t(t.height) * t.width * TM;
+<<<<<<< HEAD
         const signed char *got = memory.maps[t.address].v, *want = memory.expected[t.expected].v;
+=======
+        const element_t *got = elements(&memory.maps[t.address]), *want = elements(&memory.expected[t.address]);
+>>>>>>> c2c0ee5 (Scheme dynamic: templates; C-simulation equals the golden model bit for bit)
         for (int lane = 0; lane < t.blocks * TM; lane++) {
             if (LANES_OF[t.first_lane + lane] < 0) continue;
             for (size_t p = 0; p < plane / TM; p++) {

@@ -51,7 +51,7 @@ def choose(low: float, high: float) -> Levels:
     with np.errstate(over="ignore", divide="ignore"):
         if F(scale) == 0 or not np.isfinite(F(1) / F(scale)):
             scale = 0.1
-    if scale < SMALLEST_SCALE:
+    if scale < float(SMALLEST_SCALE):
         raised, edge = SMALLEST_SCALE / F(scale), SMALLEST_SCALE * F(255)
         if low == 0:
             high = float(edge)

@@ -235,7 +235,7 @@ def _last_lanes(op: Op, engine: EngineConfig) -> dict[str, int]:
 
 
 def _norm(op: Op) -> dict[str, int]:
-    channels = max(op.lanes) + 1 if op.norm is not None else 0
+    channels = max(op.lanes) + 1 if op.kind == "norm" else 0
     return {"norm_channels": channels, "norm_epsilon": op.norm.epsilon if op.norm is not None else 0}
 
 
@@ -404,7 +404,7 @@ def _bounds(
     shift = 1
     for op in program.ops:
         if op.floats is not None:
-            acc = max(acc, largest_sum(op))
+            acc, biased = max(acc, largest_sum(op)), max(biased, 2 * largest_sum(op))
             continue
         if op.weights is not None:
             assert op.bias is not None

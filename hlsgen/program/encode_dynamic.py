@@ -62,7 +62,6 @@ def dynamic_fields(op: Op, program: Program, groups: BlockGroups) -> dict[str, i
     fields = {
         "group_step": per_group if groups.count > 1 else 0,
         "pad_value": 0,
-        "norm_epsilon": int(np.float32(f.epsilon).view(np.int32)),
         "reading": READINGS[f.reading],
         "part": part,
         "parts": f.parts,
@@ -72,7 +71,8 @@ def dynamic_fields(op: Op, program: Program, groups: BlockGroups) -> dict[str, i
         "operand_source": 0,
         "operand_count": len(operand_sources(op)),
     }
-    return fields | ({"steps": 0} if op.kind == "norm" else {})
+    norm = {"steps": 0, "norm_epsilon": int(np.float32(f.epsilon).view(np.int32))}
+    return fields | (norm if op.kind == "norm" else {})
 
 
 def extent_beat(program: Program, tensor: str) -> int:

@@ -46,6 +46,7 @@ struct place_t {
     int row_at, column;
 };
 
+#ifndef DYNAMIC
 // A window's next `keys` tokens, a burst a row: turned where they are keys of scores, else straight on.
 inline void load_tokens(const op_t &op, const beat_t *memory, int at, int keys, place_t &place,
                         data_t bank[BEAT][BANK_DEPTH], hls::stream<beat_t> &out) {
@@ -142,5 +143,7 @@ inline channel_t row_constants(row_sum_t sum, const op_t &op) {
     c.shift = op.scaling_shift + n;
     return c;
 }
+
+#endif
 
 #endif

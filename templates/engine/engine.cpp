@@ -6,7 +6,8 @@
 //        `-- parameters -------' |
 //   load_residual ---------------'
 //
-// Where a network has attention, load_residual also gives mac keys and values, and mac gives epilogue its rows' sums.
+// Where a network has attention, load_residual also gives mac keys and values, and mac gives epilogue its rows' sums. In scheme
+// dynamic load_input gives these, and with them the scale of what mac sums up.
 #include "engine.h"
 
 #include "epilogue.h"
@@ -31,17 +32,21 @@ static void run_op(int index, const beat_t *feature_maps, const beat_t *residual
     hls::stream<moments_t> moments("moments");
 #pragma HLS STREAM variable=moments depth=TILE_PIXELS
 #endif
+#ifdef DYNAMIC
+    hls::stream<scaling_t> scalings("scalings");
+#pragma HLS STREAM variable=scalings depth=2
+#endif
 #pragma HLS STREAM variable=input depth=IN_DEPTH
 #pragma HLS STREAM variable=weights depth=WEIGHT_DEPTH
 #pragma HLS STREAM variable=channels depth=PARAMETER_DEPTH
 #pragma HLS STREAM variable=residual depth=RESIDUAL_DEPTH
 #pragma HLS STREAM variable=sums depth=SUMS_DEPTH
 #pragma HLS STREAM variable=output depth=OUT_DEPTH
-    load_input(index, feature_maps, input);
+    load_input(index, feature_maps, LOADED_STREAMS input);
     load_weights(index, parameters, channels, weights);
     load_residual(index, residuals, OPERAND_STREAM residual);
-    mac(index, input, weights, OPERAND_STREAM ROW_SUMS_STREAM MOMENTS_STREAM sums);
-    epilogue(index, channels, sums, ROW_SUMS_STREAM MOMENTS_STREAM residual, output);
+    mac(index, input, weights, OPERAND_STREAM FILLED_STREAMS sums);
+    epilogue(index, SCALING_STREAM channels, sums, ROW_SUMS_STREAM MOMENTS_STREAM residual, output);
     store_output(index, output, results);
 }
 

@@ -2,6 +2,10 @@
 #ifndef HLSGEN_EPILOGUE_H
 #define HLSGEN_EPILOGUE_H
 
+#ifdef DYNAMIC
+#include "dynamic_epilogue.h"
+#else
+
 #include "program.h"
 #include "walk.h"
 #ifdef ATTENTION
@@ -247,5 +251,7 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
         walk_next(w, op);
     }
 }
+
+#endif
 
 #endif

@@ -4,10 +4,13 @@
 
 #include "program.h"
 #include "walk.h"
-#ifdef ATTENTION
+#ifdef DYNAMIC
+#include "dynamic_load.h"
+#elif defined(ATTENTION)
 #include "attention.h"
 #endif
 
+#ifndef DYNAMIC
 // Input patches, one channel block after another; only what lies on the map (the MAC process inserts the padding).
 // A tile as wide as the map is one burst; a narrower one is a burst a row.
 inline void load_input(int index, const beat_t *memory, hls::stream<beat_t> &out) {
@@ -48,6 +51,7 @@ inline void load_input(int index, const beat_t *memory, hls::stream<beat_t> &out
         walk_next(w, op);
     }
 }
+#endif
 
 // The residual operand in the order of the output.
 inline void load_residual(int index, const beat_t *memory,
@@ -67,7 +71,7 @@ inline void load_residual(int index, const beat_t *memory,
         const int rows = tile_rows(w, op), cols = tile_cols(w, op), blocks = tile_blocks(w, op);
         const bool whole = cols == op.out_w;
         const int bursts = whole ? 1 : rows;
-        const int length = (whole ? times(rows, cols) : cols) * BLOCK_BEATS;
+        const int length = (whole ? times(rows, cols) : cols) * STORED_BEATS;
         int block_at = op.residual + w.block_at + w.row_at + w.col_at;
         for (int b = 0; b < blocks; b++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
@@ -92,16 +96,18 @@ inline void load_residual(int index, const beat_t *memory,
 inline void load_weights(int index, const beat_t *memory, hls::stream<beat_t> &parameters, hls::stream<beat_t> &out) {
 #pragma HLS INLINE off
     const op_t op = PROGRAM[index];
-#ifdef ATTENTION
+#ifdef FILL_ATTENDS
     if (op.kind == OP_ATTEND) {
         for (int i = 0; i < EXPONENT_BEATS; i++) {
 #pragma HLS PIPELINE II=1
             out.write(memory[op.weights + i]);
         }
     }
+#endif
+#ifdef ATTENTION
     if (op.kind == OP_SCORES || op.kind == OP_ATTEND) return;
 #endif
-    const int parameter_beats = (op.table ? TABLE_BEATS : 0) + op.channels * 8 / BEAT;
+    const int parameter_beats = (op.table ? TABLE_BEATS : 0) + op.channels * CHANNEL_BYTES / BEAT;
     for (int i = 0; i < parameter_beats; i++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_PARAMETER_BEATS

@@ -12,21 +12,24 @@
 #ifdef ATTENTION
 #include "attention.h"
 #endif
-#ifdef NORM
+#ifdef FILL_NORMS
 #include "norm.h"
 #endif
 
 inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights,
 #ifdef ATTENTION
-                hls::stream<beat_t> &operand, hls::stream<row_sum_t> &row_sums,
+                hls::stream<beat_t> &operand,
 #endif
-#ifdef NORM
+#ifdef FILL_ATTENDS
+                hls::stream<row_sum_t> &row_sums,
+#endif
+#ifdef FILL_NORMS
                 hls::stream<moments_t> &moments,
 #endif
                 hls::stream<sums_t> &out) {
 #pragma HLS INLINE off
     const op_t op = PROGRAM[index];
-#ifdef NORM
+#ifdef FILL_NORMS
     // LayerNorm: the input's blocks twice; the first time only their sums are taken, the second time they pass.
     const bool norms = op.kind == OP_NORM;
     const bool convolves = op.kind != OP_MAXIMUM && !norms;
@@ -39,7 +42,7 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
     const bool norms = false;
     const int passes_from = 0;
 #endif
-#ifdef ATTENTION
+#ifdef FILL_ATTENDS
     // Attention: the first block of each head is for the fill only; the weights that it becomes come by a table.
     const int skipped = op.kind == OP_ATTEND ? 1 : passes_from;
     const int COPIES = (BEAT + 1) / 2;  // two elements of a beat read a copy of the table
@@ -99,12 +102,14 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
 #pragma HLS LOOP_TRIPCOUNT min=2 max=MAX_STEPS
         // What this step fills.
         const patch_t area = patch_of(filled, op);
+#ifndef DYNAMIC
         int source = op.first_source;
         while (s < op.steps && filled.first_block + fill_block >= SOURCES[source].end) {
 #pragma HLS LOOP_TRIPCOUNT min=0 max=MAX_SOURCES
             source++;
         }
         const int repeat_mask = (1 << SOURCES[source].upsample) - 1;
+#endif
         const int fill_length = s < op.steps ? times(area.rows, area.cols) * BLOCK_BEATS : 0;
         int fill_y = area.y0, fill_x = area.x0, fill_beat = 0, fill_at = 0;
 
@@ -175,6 +180,10 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
                     const bool first = norms || (compute_block == skipped && half == 0 && tap_y == 0 && tap_x == 0);
                     const bool last = norms || (compute_block == op.in_blocks - 1 && half == halves - 1 &&
                                                 tap_y == op.kernel_h - 1 && tap_x == op.kernel_w - 1);
+#ifdef DYNAMIC
+                    // Products of high halves are behind: they count 256 times as much as those that come.
+                    const bool lifts = compute_block == op.part && half == 0 && tap_y == 0 && tap_x == 0;
+#endif
                     sums_t total;
                     data_t pixels[TP][TM], lanes[TP][TN];
 #pragma HLS ARRAY_PARTITION variable=total.v dim=0 complete
@@ -199,7 +208,12 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
 #pragma HLS UNROLL
                             for (int m = 0; m < TM; m++) {
 #pragma HLS UNROLL
-                                total.v[p][m] += first ? acc_t(0) : acc[slot][p][m];
+#ifdef DYNAMIC
+                                const acc_t before = lifts ? acc_t(acc[slot][p][m] * 256) : acc[slot][p][m];
+#else
+                                const acc_t before = acc[slot][p][m];
+#endif
+                                total.v[p][m] += first ? acc_t(0) : before;
                             }
                         }
                     } else {
@@ -274,15 +288,19 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
             }
 
             if (t < fill_length) {
+#ifdef DYNAMIC
+                const bool inside = true, fresh = true;  // load_input gives padding too
+#else
                 const bool inside = fill_y >= area.y_begin && fill_y < area.y_end && fill_x >= area.x_begin &&
                                     fill_x < area.x_end;
                 const bool fresh = inside && (fill_x == area.x_begin || (fill_x & repeat_mask) == 0);
+#endif
                 if (fresh) held[fill_beat] = in.read();
                 for (int j = 0; j < BEAT; j++) {
 #pragma HLS UNROLL
                     word[fill_beat * BEAT + j] = inside ? data_t(held[fill_beat].v[j]) : data_t(op.pad_value);
                 }
-#ifdef ATTENTION
+#ifdef FILL_ATTENDS
                 if (op.kind == OP_ATTEND && fill_block == 0) {
                     if (fill_beat == 0) largest[fill_at] = word[0];
                 } else if (op.kind == OP_ATTEND) {
@@ -304,7 +322,7 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
                     }
                 }
 #endif
-#ifdef NORM
+#ifdef FILL_NORMS
                 if (norms && fill_block < passes_from) {
                     const int used = fill_block == passes_from - 1 ? op.last_lanes : TM;
                     if (fill_beat == 0) {

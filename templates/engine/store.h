@@ -4,11 +4,17 @@
 
 #include "program.h"
 #include "walk.h"
+#ifdef DYNAMIC
+#include "dynamic.h"
+#endif
 
 inline void store_output(int index, hls::stream<beat_t> &in, beat_t *memory) {
 #pragma HLS INLINE off
     const op_t op = PROGRAM[index];
     walk_t w = walk_begin(op);
+#ifdef DYNAMIC
+    int least_order = 0, most_order = 0;  // of the elements and zero
+#endif
 #ifdef ATTENTION
     int head_at = op.out;  // scores: the head's first block, which holds its rows' largest
 #endif
@@ -57,7 +63,7 @@ inline void store_output(int index, hls::stream<beat_t> &in, beat_t *memory) {
 #endif
         const bool whole = cols == op.out_w;
         const int bursts = whole ? 1 : rows;
-        const int length = (whole ? times(rows, cols) : cols) * BLOCK_BEATS;
+        const int length = (whole ? times(rows, cols) : cols) * STORED_BEATS;
 #ifdef ATTENTION
         // Scores have a block a head more than the walk counts.
         const bool told = op.kind == OP_SCORES && w.group == op.group_tiles - 1;
@@ -77,7 +83,18 @@ inline void store_output(int index, hls::stream<beat_t> &in, beat_t *memory) {
                 for (int i = 0; i < length; i++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BURST
+#ifdef DYNAMIC
+                    const beat_t b = in.read();
+                    for (int j = 0; j < FLOATS; j++) {
+#pragma HLS UNROLL
+                        const int order = order_of(float_of(word_at(b, j)));
+                        least_order = least(order, least_order);
+                        most_order = most(order, most_order);
+                    }
+                    memory[at + i] = b;
+#else
                     memory[at + i] = in.read();
+#endif
                 }
                 at += op.row;
             }
@@ -88,6 +105,14 @@ inline void store_output(int index, hls::stream<beat_t> &in, beat_t *memory) {
 #endif
         walk_next(w, op);
     }
+#ifdef DYNAMIC
+    beat_t extent;
+    for (int j = 0; j < FLOATS; j++) {
+#pragma HLS UNROLL
+        put_word(extent, j, j == 0 ? bits_of(at_order(least_order)) : j == 1 ? bits_of(at_order(most_order)) : 0);
+    }
+    memory[op.extent] = extent;
+#endif
 }
 
 #endif

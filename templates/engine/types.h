@@ -24,8 +24,13 @@ typedef ap_uint<ROW_SUM_BITS + 17> quotient_t;  // multiplier scaled by the sum'
 #else
 typedef signed char data_t;
 typedef int weight_t;                      // widened once when loaded, so that products vectorise
+#ifdef DYNAMIC
+typedef SUM_FAST acc_t;
+typedef SUM_FAST biased_t;
+#else
 typedef int acc_t;
 typedef int biased_t;
+#endif
 typedef SCALED_FAST scaled_t;
 typedef int pre_t;
 typedef ADD_FAST added_t;
@@ -50,7 +55,8 @@ struct block_t {
     signed char v[TM];
 };
 
-// Streams that only some networks need, as the arguments of the processes that they join.
+// Streams that only some networks need, as the arguments of the processes that they join. What softmax and LayerNorm sum up
+// is found by the MAC process as it fills its patches; in scheme dynamic by load_input, which also tells the scale.
 #ifdef ATTENTION
 #define OPERAND_STREAM operand,
 #define ROW_SUMS_STREAM row_sums,
@@ -63,9 +69,33 @@ struct block_t {
 #else
 #define MOMENTS_STREAM
 #endif
+#ifdef DYNAMIC
+#define SCALING_STREAM scalings,
+#define LOADED_STREAMS scalings, ROW_SUMS_STREAM MOMENTS_STREAM
+#define FILLED_STREAMS
+#else
+#define SCALING_STREAM
+#define LOADED_STREAMS
+#define FILLED_STREAMS ROW_SUMS_STREAM MOMENTS_STREAM
+#ifdef ATTENTION
+#define FILL_ATTENDS
+#endif
+#ifdef NORM
+#define FILL_NORMS
+#endif
+#endif
 
-// Beats a block takes on a port, beats a pass of weights takes, halves of TN channels in a block.
+// Beats a block of 8-bit integers takes, beats a block in memory takes, beats a pass of weights takes, halves of TN channels in a
+// block, bytes of a channel's parameters.
 const int BLOCK_BEATS = TM / BEAT;
+#ifdef DYNAMIC
+const int FLOATS = BEAT / 4;  // in a beat
+const int STORED_BEATS = 4 * BLOCK_BEATS;
+const int CHANNEL_BYTES = 16;
+#else
+const int STORED_BEATS = BLOCK_BEATS;
+const int CHANNEL_BYTES = 8;
+#endif
 const int WEIGHT_BEATS = TN * TM / BEAT;
 const int HALVES = TM / TN;
 
@@ -76,6 +106,9 @@ struct source_t {
     int width;        // columns stored
     int upsample;     // log2 of the nearest-neighbour upsampling that the read applies
     int end;          // index of the first channel block after this source, counted over the whole input
+#ifdef DYNAMIC
+    int extent;       // the beat with its tensor's least and largest element
+#endif
 };
 
 enum op_kind {
@@ -142,6 +175,13 @@ struct op_t {
     int multiplier, scaling_shift;  // scores: of every sum; attention: the values' scale over the output's
     int operand_zero;               // the values' zero point
     int head_planes;                // scores: beats from one head's blocks to the next's
+#endif
+#ifdef DYNAMIC
+    int reading;                    // how the input becomes integers
+    int part, parts;                // input blocks of a part, parts; sums count 256 times when the second begins
+    int gelu;
+    int extent;                     // the beat for the output's least and largest element
+    int source_count, operand_source, operand_count;  // sources of the input; first and number of the operand's
 #endif
 };
 
