@@ -2,12 +2,12 @@
 #ifndef HLSGEN_EPILOGUE_H
 #define HLSGEN_EPILOGUE_H
 
+#include "program.h"
+#include "walk.h"
 #ifdef DYNAMIC
 #include "dynamic_epilogue.h"
 #else
 
-#include "program.h"
-#include "walk.h"
 #ifdef ATTENTION
 #include "attention.h"
 #endif
