@@ -9,15 +9,15 @@ QUOTIENT = 17  # bits
 TURN_LUT, TURN_FF = 150, 200  # control of the process that reads keys and values
 
 
-def block_arrival(engine: EngineConfig, way: Link, kind: str, window_row: int = 0) -> float:
+def block_arrival(engine: EngineConfig, way: Link, kind: str, window_row: int = 0, stored: int = 1) -> float:
     """Cycles in which TM x TM weights come from a feature map: a burst, or one a row of a window (of window_row tokens).
 
-    Keys wait until their block is there, to be turned.
+    Keys wait until their block is there, to be turned. stored: bytes of an element in memory.
     """
     beats = engine.tm * engine.tm // engine.beat
     turning = beats + LOOP if kind == "scores" else 0
     bursts = 1 + (engine.tm - 1) / window_row if window_row else 1
-    return bursts * way.burst + beats * way.beat_cycles + turning
+    return bursts * way.burst + beats * stored * way.beat_cycles + turning
 
 
 def logic(engine: EngineConfig, row_sum: int) -> tuple[int, int]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from hlsgen.cost.attention import DIVIDER_DEPTH, EXPONENTS, block_arrival
 from hlsgen.cost.hardware import LOOP, OP_START, OP_STOP, Link
 from hlsgen.cost.shape import OpShape
-from hlsgen.cost.streams import PARAMETER_BYTES, Depths
+from hlsgen.cost.streams import Depths
 from hlsgen.program.ops import EngineConfig, Tile
 
 Floats = npt.NDArray[np.float64]
@@ -46,7 +46,7 @@ class OpCycles:
 def parameter_beats(engine: EngineConfig, shape: OpShape) -> int:
     if shape.attends:  # one multiplier for all
         return 0
-    return (shape.table_bytes + shape.channels * PARAMETER_BYTES) // engine.beat
+    return (shape.table_bytes + shape.channels * shape.parameter_bytes) // engine.beat
 
 
 def unpack_cycles(engine: EngineConfig, shape: OpShape) -> int:
@@ -87,7 +87,8 @@ def op_cycles(
     # The first step only fills; on the parameters' port the weights come behind table and channel parameters.
     filled = OP_START + first["first_load"]
     if shape.convolves:
-        table = EXPONENTS / engine.beat * way.beat_cycles + way.burst if shape.special == "attend" else 0
+        weighs = shape.special == "attend" and not shape.dynamic
+        table = EXPONENTS / engine.beat * way.beat_cycles + way.burst if weighs else 0
         weighed = table + OP_START + parameters * way.beat_cycles + 2 * way.burst + engine.tn * engine.tm / engine.beat
         filled = np.maximum(filled, weighed)
     started = filled + way.loops.step_overhead(engine)
@@ -166,10 +167,15 @@ def _tile(
     # Steps: one an input block. Every pass also takes the next pass's weights in.
     arrival = weight_beats * way.beat_cycles
     if shape.attends:
-        arrival = block_arrival(engine, way, shape.special, shape.window_of_keys[1]) / (tm // tn)
+        arrival = block_arrival(engine, way, shape.special, shape.window_of_keys[1], shape.stored) / (tm // tn)
     pass_cycles = np.maximum(length, arrival) if shape.convolves else length
     full = inputs - 1 - shape.filled_only
     steps = [(inputs - 1 - full, 0 * passes), (full, passes * pass_cycles), (1, last_passes * pass_cycles)]
+    if not shape.steps:
+        full, passes, last_passes = 0, 0 * passes, 0 * last_passes
+        steps = [(inputs, passes)]
+    # A beat of the input's stream takes `read` beats from memory; the rows' largest scores are a block more.
+    beat_read, extra = way.beat_cycles * shape.read, shape.dynamic and shape.special == "attend"
 
     mac = np.zeros(len(rows))
     load = np.zeros(len(rows))
@@ -183,24 +189,24 @@ def _tile(
         columns = -(-in_cols >> upsample) if upsample else in_cols
         bursts = np.where(whole, 1, in_rows)
         beats = in_rows * columns * block_beats
-        reading = bursts * way.burst + beats * way.beat_cycles
-        first_load = np.maximum(first_load, np.maximum(reading, fill))
-        load += share * inputs * reading
-        beats_in += share * inputs * beats
+        reading = bursts * way.burst + beats * beat_read
+        first_load = np.maximum(first_load, np.maximum(reading, fill)) + extra * reading
+        load += share * (inputs + extra) * reading
+        beats_in += share * (inputs + extra) * beats * shape.read
         for count, computing in steps:
             alone = np.maximum(fill, computing) + overhead
             # Beats that wait in the stream when the fill begins; the rest must keep up with it or stall the array.
-            ahead = np.minimum(np.minimum(depths.input, beats), (alone - fill) / way.beat_cycles)
+            ahead = np.minimum(np.minimum(depths.input, beats), (alone - fill) / beat_read)
             rest = 1 - ahead / beats
-            late = rest * beats * way.beat_cycles + np.floor(rest * bursts) * way.burst - fill
-            step = np.maximum(alone + np.maximum(0, late), reading)
-            mac += share * count * step
+            late = rest * beats * beat_read + np.floor(rest * bursts) * way.burst - fill
+            step = np.maximum(alone + np.maximum(0, late), reading) if shape.steps else reading
+            mac += share * (count + extra * (count == 1)) * step
         no_fill = np.maximum(no_fill, step - computing - overhead)
 
     # The epilogue, the residual operand and the store, a block at a time.
     whole_out = cols == shape.size_out[1]
     out_bursts = pixels if shape.spread > 1 else np.where(whole_out, 1, rows)
-    out_beats = pixels * block_beats
+    out_beats = pixels * block_beats * shape.stored
     epilogue_block = pixels * (tm // engine.lanes) + way.loops.epilogue_depth + LOOP
     store_block = out_bursts * (way.write_latency + LOOP) + out_beats * way.beat_cycles
     residual_block = (out_bursts * way.burst + out_beats * way.beat_cycles) * float(shape.residual)
@@ -222,6 +228,7 @@ def _tile(
     if shape.convolves:
         weights += (full * passes + last_passes) * arrival
     weights_read = weights / arrival * weight_beats if shape.convolves else 0
+    weights_read = weights_read * (shape.stored if shape.attends else 1)
     data = (beats_in + weights_read + (blocks * (1 + shape.residual) + told) * out_beats) * engine.beat
     total = np.maximum(mac + stall, after)
     compute = full * passes * length + last_passes * length

@@ -9,9 +9,9 @@ def op_shape(op: Op, program: Program, table: int) -> OpShape:
     """The shape of an op of a Program, whose activation tables take `table` bytes."""
     out, tm = program.made(op), program.engine.tm
     groups = op_groups(op, program)
-    used = 1
+    blocks, used = len(op.lanes) // tm // groups.count, 1
     for g in range(groups.count):
-        last = op.lanes[((g + 1) * groups.inputs - 1) * tm : (g + 1) * groups.inputs * tm]
+        last = op.lanes[((g + 1) * blocks - 1) * tm : (g + 1) * blocks * tm]
         used = max([used] + [i + 1 for i, c in enumerate(last) if c >= 0])
     return OpShape(
         op.window,
@@ -25,9 +25,12 @@ def op_shape(op: Op, program: Program, table: int) -> OpShape:
         op.residual is not None,
         0 if op.table is None else table,
         op.macs_per_pixel * out.height * out.width,
-        op.kind if op.operand is not None or op.norm is not None else "",
+        op.special,
         op.operand.window if op.operand is not None else (0, 0),
         op.spread,
+        0 if op.floats is None else op.floats.parts,
+        program.tensors[op.sources[0].tensor].element,
+        program.tensors[op.out].element,
     )
 
 

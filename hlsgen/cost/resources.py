@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from functools import lru_cache
 
-from hlsgen.cost import array, attention, norm
+from hlsgen.cost import array, attention, dynamic, norm
 from hlsgen.cost.hardware import MASTERS
 from hlsgen.cost.memory import Memory, memory
 from hlsgen.cost.streams import Depths
 from hlsgen.program.attention import LARGEST_WEIGHT
+from hlsgen.program.dynamic import LARGEST
+from hlsgen.program.encode_dynamic import CHANNEL_BYTES, largest_sum
 from hlsgen.program.ops import MOST_PIXELS, EngineConfig, Program
 from hlsgen.quantize.spec import Scheme
 
@@ -56,6 +58,8 @@ def widths(program: Program, port: int = 25) -> Widths:
 
     acc = biased = 128
     for op in program.ops:
+        if op.floats is not None:
+            acc, biased = max(acc, largest_sum(op)), max(biased, 2 * largest_sum(op))
         if op.weights is not None and op.bias is not None:
             sums = np.abs(op.weights.astype(np.int64)).sum(axis=(1, 2, 3)) * 128
             acc, biased = max(acc, int(sums.max())), max(biased, int((sums + np.abs(op.bias.astype(np.int64))).max()))
@@ -63,6 +67,7 @@ def widths(program: Program, port: int = 25) -> Widths:
     for op in program.ops:
         if op.operand is not None:
             keys = max(keys, op.operand.keys)
+        if op.operand is not None and op.floats is None:
             row = (
                 LARGEST_WEIGHT * op.operand.keys
                 if op.kind == "attend"
@@ -79,8 +84,8 @@ def widths(program: Program, port: int = 25) -> Widths:
         any(not op.multiplies and op.window.kernel != (1, 1) for op in program.ops),
         any(op.addition is not None for op in program.ops),
         port,
-        (LARGEST_WEIGHT * keys).bit_length() if keys else 0,
-        any(op.norm is not None for op in program.ops),
+        ((LARGEST if program.scheme == "dynamic" else LARGEST_WEIGHT) * keys).bit_length() if keys else 0,
+        any(op.kind == "norm" for op in program.ops),
     )
 
 
@@ -135,19 +140,18 @@ AS_MODELLED = Factors()
 
 def terms(engine: EngineConfig, w: Widths, d: Depths) -> dict[str, Usage]:
     """One core's resources by term, before any calibration."""
-    tm, tn, tp, lanes, beat = engine.tm, engine.tn, engine.tp, engine.lanes, engine.beat
-    bits = beat * 8
+    lanes = _float_lanes(engine, w) if w.scheme == "dynamic" else _lanes(engine, w)
+    return {**_array(engine, w), **lanes, **_around(engine, w, d)}
+
+
+def _array(engine: EngineConfig, w: Widths) -> dict[str, Usage]:
+    """The MAC array with its buffers."""
+    tm, tn, tp = engine.tm, engine.tn, engine.tp
     pairs = engine.dsp_tn * tm * tp // 2
     in_luts = (tn - engine.dsp_tn) * tm * tp
     # An accumulator adds in one LUT a bit; a maximum beside it compares in half a LUT a bit and selects in one.
     accumulate = tp * tm * (w.acc + (w.acc * 3 // 2 if w.pools else 0))
     select = tp * tm * 4 + (tp * tn * 8 * (tm // tn) // 4 if tm > tn else 0) + tm * 8  # banks, halves, the word filled
-    port = _memory(memory(OUTSTANDING * BURST, bits))
-    lane_lut = {"fixed": REQUANT_LUT, "affine": REQUANT_LUT, "native": NATIVE_LUT}[w.scheme]
-    multiplied = AFFINE_DSP * (1 if w.biased <= 25 else 2)
-    lane_dsp = {"fixed": multiplied if w.row_sum else 0, "affine": multiplied, "native": NATIVE_DSP}[w.scheme]
-    residual_lut = RESIDUAL_LUT if w.residuals else 0
-    pick = w.acc * (tp * tm // lanes) // 4  # a lane's sum out of the group
     return {
         "products in DSPs": Usage(lut=array.in_dsps(engine, w.port), ff=pairs * PACKED_FF, dsp=pairs),
         "products in LUTs": Usage(lut=array.in_luts(engine), ff=in_luts * PRODUCT_FF),
@@ -155,15 +159,55 @@ def terms(engine: EngineConfig, w: Widths, d: Depths) -> dict[str, Usage]:
         "accumulators": Usage(lut=accumulate, ff=tp * tm * w.acc) + _memory(memory(engine.acc_depth, tm * w.acc), tp),
         "patch buffers": Usage(lut=select, ff=tp * tm * 8 * 2)
         + _memory(memory(engine.patch_depth, tm * 8, engine.uram), 2 * tp),
+    }
+
+
+def _lanes(engine: EngineConfig, w: Widths) -> dict[str, Usage]:
+    """The epilogue of the integer schemes."""
+    tm, tp, lanes, beat = engine.tm, engine.tp, engine.lanes, engine.beat
+    lane_lut = NATIVE_LUT if w.scheme == "native" else REQUANT_LUT
+    multiplied = AFFINE_DSP * (1 if w.biased <= 25 else 2)
+    lane_dsp = {"fixed": multiplied if w.row_sum else 0, "affine": multiplied, "native": NATIVE_DSP}[w.scheme]
+    residual_lut = RESIDUAL_LUT if w.residuals else 0
+    pick = w.acc * (tp * tm // lanes) // 4  # a lane's sum out of the group
+    return {
         "epilogue lanes": Usage(
             lut=lanes * (lane_lut + residual_lut + pick),
             ff=lanes * (REQUANT_FF + (RESIDUAL_FF if w.residuals else 0)),
             dsp=lanes * (lane_dsp + (RESIDUAL_DSP if w.residuals else 0)),
         ),
         # Two lanes share a copy, which holds a beat a word.
-        "tables": _memory(memory(-(-w.table // beat), bits, engine.table_uram, two_readers=True), -(-lanes // 2)),
+        "tables": _memory(memory(-(-w.table // beat), beat * 8, engine.table_uram, two_readers=True), -(-lanes // 2)),
         "channel parameters": _memory(memory(max(1, w.channels // tm), 64), tm)
         + Usage(lut=lanes * 64 * (tm // lanes) // 4),
+    }
+
+
+def _float_lanes(engine: EngineConfig, w: Widths) -> dict[str, Usage]:
+    """The epilogue of scheme dynamic, and what makes integers of floats."""
+    tm, lanes, bits = engine.tm, dynamic.floats(engine), CHANNEL_BYTES * 6
+    pick = w.acc * (engine.tp * tm // lanes) // 4
+    attends, norms = w.row_sum > 0, w.norms
+    lane, load = dynamic.LANE.times(lanes), dynamic.loaders(engine, attends, norms)
+    tables = sum((_memory(memory(*m[:2]), m[2]) for m in dynamic.memories(engine, w.row_sum, norms)), Usage())
+    divides = dynamic.DIVIDE if attends else dynamic.Operator(0, 0)
+    made = divides + (dynamic.NORM if norms else dynamic.Operator(0, 0))
+    return {
+        "epilogue lanes": Usage(lane.lut + lanes * pick, lane.ff, lane.dsp),
+        "integers of floats": Usage(load.lut, load.ff, load.dsp),
+        "softmax and LayerNorm": Usage(made.lut, made.ff, made.dsp),
+        "tables": tables,
+        "channel parameters": _memory(memory(max(1, w.channels // tm), bits), tm)
+        + Usage(lut=lanes * bits * (tm // lanes) // 4),
+    }
+
+
+def _around(engine: EngineConfig, w: Widths, d: Depths) -> dict[str, Usage]:
+    """Streams, ports and control."""
+    tm, tp, bits = engine.tm, engine.tp, engine.beat * 8
+    port = _memory(memory(OUTSTANDING * BURST, bits))
+    whole = w.scheme != "dynamic"  # its softmax and LayerNorm have terms of their own
+    return {
         "streams": Usage(lut=6 * FIFO_LUT, ff=6 * FIFO_FF)
         + _memory(memory(d.sums, tp * tm * w.acc))
         + sum((_memory(memory(n, bits)) for n in (d.input, d.weights, d.residual, d.output, d.parameters)), Usage()),
@@ -172,8 +216,8 @@ def terms(engine: EngineConfig, w: Widths, d: Depths) -> dict[str, Usage]:
         "loaders": Usage(lut=LOADER_LUT * 7 // 2, ff=LOADER_FF * 7 // 2),
         "array control": Usage(lut=ARRAY_LUT + tp * PIXEL_LUT, ff=ARRAY_FF + tp * PIXEL_LUT),
         "addresses": Usage(lut=ADDRESS_PRODUCTS * ADDRESS_LUT),
-        **({"attention": _attention(engine, w.row_sum, d)} if w.row_sum else {}),
-        **({"LayerNorm": _norm(engine)} if w.norms else {}),
+        **({"attention": _attention(engine, w.row_sum, d)} if w.row_sum and whole else {}),
+        **({"LayerNorm": _norm(engine)} if w.norms and whole else {}),
         "program": Usage(lut=PROGRAM_BITS * -(-w.ops // 64)),
     }
 

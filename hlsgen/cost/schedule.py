@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from hlsgen.backend.layers import scheme_of
 from hlsgen.cost.array import PORTS, PRODUCT_LUT
 from hlsgen.cost.budget import budget, overflows
 from hlsgen.cost.coefficients import MODEL, Coefficients
@@ -112,6 +113,7 @@ class Scheduler:
         if not 10 <= clock_mhz <= 1000:
             raise HlsgenError(f"a clock expects 10 to 1000 MHz, got {clock_mhz:g}")
         self.graph, self.target, self.clock_mhz, self.coefficients = graph, target, clock_mhz, coefficients
+        self.floats = scheme_of(graph) == "dynamic"
         self._lowered: dict[tuple[int, int], _Lowered] = {} if lowered is None else lowered
         self._other_dsps: dict[tuple[int, int], int] = {}
 
@@ -200,7 +202,7 @@ class Scheduler:
 
     def _bounded(self, overrides: Overrides, objective: Objective) -> Iterator[_Candidate]:
         """Every engine with as many cores as fit with the least buffers; for latency one core: more only share the memory."""
-        for engine in legal_engines(overrides, self.target):
+        for engine in legal_engines(overrides, self.target, self.floats):
             if array_lut(engine, self.target, self.coefficients) > budget(self.target)["lut"]:
                 continue  # before anything is lowered for it
             if overrides.cores is None:
@@ -268,7 +270,9 @@ class _Lowered:
     def of(cls, program: Program, port: int) -> "_Lowered":
         shapes, tm = op_shapes(program), program.engine.tm
         columns: dict[str, list[float]] = {
-            "array": [s.groups.count * s.groups.outputs * s.taps * math.prod(s.size_out) for s in shapes],
+            "array": [
+                bool(s.steps) * s.groups.count * s.groups.outputs * s.taps * math.prod(s.size_out) for s in shapes
+            ],
             "full": [s.groups.inputs - 1 - s.filled_only for s in shapes],
             "last": [s.last_lanes for s in shapes],
             "convolves": [s.convolves for s in shapes],
@@ -278,7 +282,8 @@ class _Lowered:
             ],
             "residual": [s.residual for s in shapes],
             "read": [
-                sum(n * tm * (s.size_in[1] >> up) for n, up in s.sources)
+                s.read
+                * sum(n * tm * (s.size_in[1] >> up) for n, up in s.sources)
                 * min(s.size_in[0], s.size_out[0] * s.window.stride[0])
                 for s in shapes
             ],
@@ -305,8 +310,8 @@ def array_lut(engine: EngineConfig, target: Target, coefficients: Coefficients =
     return max(0.0, products - in_dsps) * PRODUCT_LUT * factors.factor("products in LUTs", "lut")
 
 
-def legal_engines(overrides: Overrides, target: Target) -> Iterator[EngineConfig]:
-    """Every engine of the search, with its buffers and DSPs still to be chosen.
+def legal_engines(overrides: Overrides, target: Target, floats: bool = False) -> Iterator[EngineConfig]:
+    """Every engine of the search, with its buffers and DSPs still to be chosen; floats: for scheme `dynamic`.
 
     Raises:
         HlsgenError: where the overrides leave none, with the rule that they break.
@@ -321,7 +326,12 @@ def legal_engines(overrides: Overrides, target: Target) -> Iterator[EngineConfig
                 continue  # a narrower TN takes more passes for the same products
             for tp in (overrides.tp,) if overrides.tp else TP:
                 for beat in (b for b in BEATS if tm % b == 0 and b <= max(8, port)):
-                    for lanes in (overrides.lanes,) if overrides.lanes else (beat, beat // 2, beat // 4):
+                    made = (beat // 4,) if floats else (beat, beat // 2, beat // 4)  # as many as a beat holds
+                    for lanes in (overrides.lanes,) if overrides.lanes else made:
+                        if floats and lanes != made[0]:
+                            raise HlsgenError(
+                                f"scheme dynamic makes as many elements a cycle as a port takes; leave out --lanes {lanes}"
+                            )
                         if beat % lanes == 0:
                             found = True
                             yield EngineConfig(tm=tm, tn=tn, tp=tp, beat=beat, lanes=lanes)
@@ -377,7 +387,7 @@ def smallest(scheduler: Scheduler, overrides: Overrides) -> Design:
     cores = overrides.cores or 1
     engines = [
         replace(scheduler.with_dsps(e, cores), patch_depth=PATCH_DEPTHS[-1], acc_depth=ACC_DEPTHS[-1])
-        for e in legal_engines(overrides, scheduler.target)
+        for e in legal_engines(overrides, scheduler.target, scheduler.floats)
     ]
     least = min(_size(e)[0] for e in engines)
 

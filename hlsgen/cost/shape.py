@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from hlsgen.cost.streams import PARAMETER_BYTES
+from hlsgen.program.encode_dynamic import CHANNEL_BYTES as DYNAMIC_PARAMETER_BYTES
 from hlsgen.program.groups import BlockGroups
 from hlsgen.program.ops import Window
 
@@ -16,6 +18,7 @@ class OpShape:
     stands in the place of weights, "norm" of a LayerNorm, which reads its blocks twice, else "". window_of_keys: rows and
     columns of an attention's windows, of which a tile is a part; (0, 0): none.
     spread: above 1, channels are stored as pixels, a pixel a burst.
+    parts: in scheme `dynamic`, how often the input is read, else 0; read, stored: bytes of an element of the input and of what is stored.
     """
 
     window: Window
@@ -32,10 +35,28 @@ class OpShape:
     special: str = ""
     window_of_keys: tuple[int, int] = (0, 0)
     spread: int = 1
+    parts: int = 0
+    read: int = 1
+    stored: int = 1
 
     @property
     def taps(self) -> int:
         return self.window.kernel[0] * self.window.kernel[1]
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether floats become integers as they are read, and what softmax and LayerNorm sum up is found then."""
+        return self.parts > 0
+
+    @property
+    def parameter_bytes(self) -> int:
+        """Bytes of a channel's parameters."""
+        return DYNAMIC_PARAMETER_BYTES if self.dynamic else PARAMETER_BYTES
+
+    @property
+    def steps(self) -> int:
+        """Input blocks that the MAC process takes for a tile."""
+        return 0 if self.dynamic and self.special == "norm" else self.groups.inputs
 
     @property
     def attends(self) -> bool:
@@ -45,4 +66,6 @@ class OpShape:
     @property
     def filled_only(self) -> int:
         """Input blocks of a tile that are filled but not computed with."""
+        if self.dynamic:
+            return 0
         return {"attend": 1, "norm": self.groups.inputs // 2}.get(self.special, 0)

@@ -13,7 +13,7 @@ from hlsgen.cost.events import Get, Join, Move, Process, Put, Simulator, Stream
 from hlsgen.cost.hardware import LOOP, OP_START, OP_STOP, Link
 from hlsgen.cost.program_shapes import op_shapes
 from hlsgen.cost.shape import OpShape
-from hlsgen.cost.streams import PARAMETER_BYTES, Depths, stream_depths
+from hlsgen.cost.streams import Depths, stream_depths
 from hlsgen.program.ops import MOST_PIXELS, EngineConfig, Program, Tile
 
 CHUNK = 32  # cycles simulated as one event where nothing else divides them
@@ -117,6 +117,7 @@ class _Core:
         self.trace = trace
         self.attends = any(shape.attends for shape in shapes)
         self.norms = any(shape.special == "norm" for shape in shapes)
+        self.dynamic = any(shape.dynamic for shape in shapes)
         self.ends: list[float] = []
         self.peaks: dict[str, int] = {}
         self.op_tokens: list[dict[str, int]] = []
@@ -156,19 +157,23 @@ class _Op:
         # Of attention: keys or values in the place of weights; the sums of a tile's rows. Of LayerNorm: its pixels' sums.
         self.operand = Stream("operand", d.weights)
         self.row_sums, self.moments = Stream("row_sums", MOST_PIXELS), Stream("moments", MOST_PIXELS)
+        self.scalings = Stream("scalings", 2)
         # Half a stream at a time at most, so that both its ends can work at once.
-        self.chunk = max(1, min([CHUNK] + [s.depth // 2 for s in self.streams()]))
+        self.chunk = max(1, min([CHUNK] + [s.depth // 2 for s in self.streams() if s is not self.scalings]))
         self.block_beats = self.engine.tm // self.engine.beat
+        self.stored_beats = self.block_beats * self.shape.stored
         self.weight_beats = self.engine.tn * self.engine.tm // self.engine.beat
 
     def streams(self) -> tuple[Stream, ...]:
         used: tuple[Stream, ...]
         used = self.input, self.weights, self.parameters, self.sums, self.residual, self.output
         used = (*used, self.operand, self.row_sums) if self.core.attends else used
-        return (*used, self.moments) if self.core.norms else used
+        used = (*used, self.moments) if self.core.norms else used
+        return (*used, self.scalings) if self.core.dynamic else used
 
     def processes(self) -> list[Process]:
-        made = [self.load_input(), self.load_weights(), self.mac(), self.epilogue(), self.store()]
+        load = self.load_floats() if self.shape.dynamic else self.load_input()
+        made = [load, self.load_weights(), self.mac(), self.epilogue(), self.store()]
         if self.shape.attends:
             return [*made, self.load_operand()]
         return [*made, self.load_residual()] if self.shape.residual else made
@@ -217,12 +222,14 @@ class _Op:
     def move(self, beats: int) -> Move:
         return Move(beats * self.way.beat_cycles, beats * self.engine.beat / self.core.memory_bytes)
 
-    def burst(self, beats: int, stream: Stream) -> Process:
+    def burst(self, beats: int, stream: Stream | None, each: int = 1) -> Process:
+        """beats: that go into the stream, each of so many from memory."""
         yield float(self.way.burst)
         while beats > 0:
             n = min(self.chunk, beats)
-            yield self.move(n)
-            yield Put(stream, n)
+            yield self.move(n * each)
+            if stream is not None:
+                yield Put(stream, n)
             beats -= n
 
     def span(self, process: str, tile: int, start: float) -> None:
@@ -240,6 +247,38 @@ class _Op:
                     yield from self.burst(beats, self.input)
             self.span("load", t, start)
 
+    def load_floats(self) -> Process:
+        """Scheme dynamic: padding goes through the stream too; what softmax and LayerNorm sum up is found on the way."""
+        shape = self.shape
+        attends, norms, first = (
+            shape.special == "attend",
+            shape.special == "norm",
+            shape.groups.inputs // shape.parts - 1,
+        )
+        yield float(self.way.burst)
+        yield Put(self.scalings, 1)
+        for t, (_, y, x, rows, cols, _) in enumerate(self.walk()):
+            start = self.simulator.now
+            cells, y_begin, y_end, x_begin, x_end = self.patch(y, x, rows, cols)
+            bursts, beats = self.read(y_end - y_begin, x_begin, x_end, 0)
+            if attends:  # the rows' largest
+                for _ in range(bursts):
+                    yield from self.burst(beats, None, shape.read)
+            for c in range(shape.groups.inputs):
+                for _ in range(bursts):
+                    yield from self.burst(beats, None if norms else self.input, shape.read)
+                padding = 0 if norms else cells * self.block_beats - bursts * beats
+                while padding > 0:
+                    n = min(self.chunk, padding)
+                    yield float(n)
+                    yield Put(self.input, n)
+                    padding -= n
+                if attends and c == first:
+                    yield Put(self.row_sums, rows * cols)
+            if norms:
+                yield Put(self.moments, rows * cols)
+            self.span("load", t, start)
+
     def passes(self, block: int, blocks: int) -> int:
         """Passes of a step: the last input block may need fewer halves."""
         if block < self.shape.filled_only:
@@ -254,7 +293,7 @@ class _Op:
         start = self.simulator.now
         yield from self.burst(parameter_beats(self.engine, self.shape), self.parameters)
         self.span("parameters", 0, start)
-        if self.shape.special == "attend":
+        if self.shape.special == "attend" and not self.shape.dynamic:
             yield from self.burst(EXPONENTS // self.engine.beat, self.weights)
         if not self.shape.convolves or self.shape.attends:
             return
@@ -270,7 +309,7 @@ class _Op:
         """Keys or values, a block of TM x TM a time; keys are turned when their block is there."""
         inputs, scores = self.shape.groups.inputs, self.shape.special == "scores"
         for *_, blocks in self.walk():
-            for c in range(0 if scores else 1, inputs):
+            for c in range(self.shape.filled_only, inputs):
                 beats = self.passes(c, 1) * self.weight_beats
                 row = self.shape.window_of_keys[1]
                 bursts = (
@@ -279,10 +318,10 @@ class _Op:
                 for _ in range(blocks):
                     yield float(round((bursts - 1) * self.way.burst))
                     if not scores:
-                        yield from self.burst(beats, self.operand)
+                        yield from self.burst(beats, self.operand, self.shape.stored)
                         continue
                     yield self.way.burst + 0.0
-                    yield self.move(self.engine.tm * self.block_beats)
+                    yield self.move(self.engine.tm * self.stored_beats)
                     yield float(LOOP)
                     left = beats
                     while left > 0:
@@ -301,16 +340,16 @@ class _Op:
 
     def out_bursts(self, rows: int, cols: int) -> list[int]:
         if self.shape.spread > 1:
-            return [self.block_beats] * (rows * cols)
+            return [self.stored_beats] * (rows * cols)
         if cols == self.shape.size_out[1]:
-            return [rows * cols * self.block_beats]
-        return [cols * self.block_beats] * rows
+            return [rows * cols * self.stored_beats]
+        return [cols * self.stored_beats] * rows
 
     def mac(self) -> Process:
         weights = self.operand if self.shape.attends else self.weights
-        if self.shape.special == "attend":
+        if self.shape.special == "attend" and not self.shape.dynamic:
             yield Get(self.weights, EXPONENTS // self.engine.beat)
-        inputs, convolves = self.shape.groups.inputs, self.shape.convolves
+        inputs, convolves = self.shape.steps, self.shape.convolves
         steps = [
             (t, c, y, x, rows, cols, blocks)
             for t, (_, y, x, rows, cols, blocks) in enumerate(self.walk())
@@ -327,6 +366,8 @@ class _Op:
                 cells, y_begin, y_end, x_begin, x_end = self.patch(y, x, rows, cols)
                 bursts, beats = self.read(y_end - y_begin, x_begin, x_end, self.upsample_of(groups_of[s] * inputs + c))
                 fill_cycles, fill_beats = cells * self.block_beats, bursts * beats
+                if self.shape.dynamic:
+                    fill_beats = fill_cycles
             filling = _Filling(fill_cycles, fill_beats)
             if s == 0 and loads_left:
                 yield Get(weights, self.weight_beats)
@@ -363,6 +404,8 @@ class _Op:
                 if got:
                     yield Get(self.input, got)
                 yield float(n)
+            if self.shape.dynamic:
+                continue
             rows_end = {"attend": inputs - 1, "norm": self.shape.filled_only - 1}.get(self.shape.special)
             if s < len(steps) and steps[s][1] == rows_end:
                 yield Put(self.moments if self.shape.special == "norm" else self.row_sums, steps[s][4] * steps[s][5])
@@ -370,7 +413,9 @@ class _Op:
     def epilogue(self) -> Process:
         engine, shape = self.engine, self.shape
         channels = 0 if shape.attends else shape.channels
-        for beats in (shape.table_bytes // engine.beat, channels * PARAMETER_BYTES // engine.beat):
+        if shape.dynamic:
+            yield Get(self.scalings, 1)
+        for beats in (shape.table_bytes // engine.beat, channels * shape.parameter_bytes // engine.beat):
             yield float(LOOP)
             while beats > 0:
                 n = min(self.chunk, beats)
@@ -388,13 +433,14 @@ class _Op:
                 pixels = rows * cols
                 while pixels:
                     n = min(pixels, max(1, self.chunk // (per_pixel * engine.tp)) * engine.tp)
-                    yield Get(self.sums, -(-n // engine.tp))
+                    if shape.steps:
+                        yield Get(self.sums, -(-n // engine.tp))
                     if shape.residual:
-                        yield Get(self.residual, n * self.block_beats)
+                        yield Get(self.residual, n * self.stored_beats)
                     yield float(n * per_pixel)
-                    yield Put(self.output, n * self.block_beats)
+                    yield Put(self.output, n * self.stored_beats)
                     pixels -= n
-            beats = self.told(t) * rows * cols * self.block_beats
+            beats = self.told(t) * rows * cols * self.stored_beats
             while beats > 0:
                 n = min(self.chunk, beats)
                 yield float(n)

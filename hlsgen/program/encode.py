@@ -21,7 +21,7 @@ from hlsgen.program.encode_dynamic import (
     stacked,
 )
 from hlsgen.program.groups import BlockGroups, block_groups, head_groups
-from hlsgen.program.ops import EngineConfig, Op, Program, Source, Tensor
+from hlsgen.program.ops import EXTENT_BYTES, EngineConfig, Op, Program, Source, Tensor
 from hlsgen.program.tiling import _patch
 
 KINDS = {"scores": 2, "attend": 3, "norm": 4}
@@ -140,7 +140,7 @@ def in_memory(tensor: Tensor, value: npt.NDArray[Any], engine: EngineConfig) -> 
     data = tensor.pack(value, engine.tm)
     if tensor.element == 1:
         return data
-    held = np.zeros(engine.beat, np.int8)
+    held = np.zeros(EXTENT_BYTES, np.int8)
     held[:8] = np.array(extent(value), "<f4").view(np.int8)
     return np.concatenate([data, held])
 

@@ -20,6 +20,7 @@ from hlsgen.program.layer_norm import Norm
 from hlsgen.quantize.spec import Scheme, TensorQ
 
 Kind = Literal["convolution", "max_pool", "elementwise", "scores", "attend", "norm"]
+EXTENT_BYTES = 64  # behind a float32 tensor, for its least and its largest element: a multiple of every beat
 MOST_PIXELS = 1024  # of a tile of scores, attention or LayerNorm: the engine holds something for each pixel
 
 
@@ -94,8 +95,8 @@ class Tensor:
         return len(self.lanes) * self.height * self.width * self.element
 
     def beats(self, beat: int) -> int:
-        """Beats of `beat` bytes that it takes; behind a float32 tensor stands one with its extent."""
-        return self.bytes() // beat + (self.element == 4)
+        """Beats of `beat` bytes that it takes, its extent behind it where it is float32."""
+        return (self.bytes() + (EXTENT_BYTES if self.element == 4 else 0)) // beat
 
     @property
     def kind(self) -> type[np.generic]:
