@@ -17,8 +17,8 @@ class OpShape:
     defines (padding lanes excluded). table_bytes: 0 without a table. special: "scores" or "attend" where another feature map
     stands in the place of weights, "norm" of a LayerNorm, which reads its blocks twice, else "". window_of_keys: rows and
     columns of an attention's windows, of which a tile is a part; (0, 0): none.
-    spread: above 1, channels are stored as pixels, a pixel a burst.
-    parts: in scheme `dynamic`, how often the input is read, else 0; read, stored: bytes of an element of the input and of what is stored.
+    spread: above 1, channels are stored as pixels, a pixel a burst. parts: in scheme `dynamic`, how often the input is read,
+    else 0. read, stored: bytes of an element of the input and of what is stored.
     """
 
     window: Window
