@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from hlsgen.cost.streams import stream_depths
 from hlsgen.errors import HlsgenError
-from hlsgen.program.encode import in_memory
 from hlsgen.program.ops import Program
 
 Map = npt.NDArray[np.int8]
@@ -65,7 +64,6 @@ def write_data(program: Program, folder: Path, image: Map, expected: Mapping[str
     Raises:
         HlsgenError: where the reference lacks a tensor that an op makes, or gives it another shape.
     """
-<<<<<<< HEAD
     tm = program.engine.tm
     inputs = [program.tensors[name] for name in program.inputs]
     given = [image, *(expected[t.reference] for t in inputs[1:])]
@@ -82,31 +80,7 @@ def write_data(program: Program, folder: Path, image: Map, expected: Mapping[str
                 raise HlsgenError(
                     f"the reference expected to give {tensor.reference} as {shape}, got {came}; quantize again"
                 )
-            tensor.pack(values.astype(np.int8), tm).tofile(file)
-=======
-    tm, beat = program.engine.tm, program.engine.beat
-    maps = np.zeros(program.fmap_beats * beat, np.int8)
-    first = program.tensors[program.inputs[0]]
-    packed = first.pack(image.astype(np.int8), tm)
-    for name, value in program.constants.items():
-        constant = program.tensors[name]
-        data = in_memory(constant, value, program.engine)
-        maps[constant.address * beat : constant.address * beat + len(data)] = data
-    for op in program.ops:
-        tensor = program.tensors[op.out]
-        values = expected.get(tensor.reference)
-        shape = (tensor.channels, tensor.height, tensor.width)
-        if values is None or values.shape != shape:
-            came = "nothing" if values is None else str(values.shape)
-            raise HlsgenError(
-                f"the reference expected to give {tensor.reference} as {shape}, got {came}; quantize again"
-            )
-        begin = tensor.address * beat
-        maps[begin : begin + tensor.bytes()] = tensor.pack(values, tm)
-    maps[first.address * beat : first.address * beat + len(packed)] = packed
-    packed.tofile(folder / "image.bin")
-    maps.tofile(folder / "expected.bin")
->>>>>>> c2c0ee5 (Scheme dynamic: templates; C-simulation equals the golden model bit for bit)
+            tensor.pack(values, tm).tofile(file)
 
 
 def compile_project(folder: Path, *programs: str) -> float:

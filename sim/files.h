@@ -25,9 +25,6 @@ inline bool read_file(const std::string &path, char *to, size_t size) {
     return false;
 }
 
-<<<<<<< HEAD
-// DDR as the engine finds it, and the outputs that the INT8 reference says it must make.
-=======
 // What an op makes: 8-bit integers, or the bits of float32.
 #ifdef DYNAMIC
 typedef int element_t;
@@ -37,8 +34,7 @@ typedef signed char element_t;
 
 inline const element_t *elements(const beat_t *at) { return reinterpret_cast<const element_t *>(at); }
 
-// DDR as the engine finds it, and as the INT8 reference says it must leave it.
->>>>>>> c2c0ee5 (Scheme dynamic: templates; C-simulation equals the golden model bit for bit)
+// DDR as the engine finds it, and the outputs that the INT8 reference says it must make.
 struct memory_t {
     std::vector<beat_t> maps, expected, parameters;
     memory_t() : maps(FMAP_BEATS), expected(EXPECTED_BEATS), parameters(PARAMETER_MEMORY_BEATS) {}

@@ -87,11 +87,7 @@ int main(int argc, char **argv) {
         const tensor_t &t = TENSORS[i];
         if (t.expected < 0) continue;
         const size_t plane = size_t(t.height) * t.width * TM;
-<<<<<<< HEAD
-        const signed char *got = memory.maps[t.address].v, *want = memory.expected[t.expected].v;
-=======
-        const element_t *got = elements(&memory.maps[t.address]), *want = elements(&memory.expected[t.address]);
->>>>>>> c2c0ee5 (Scheme dynamic: templates; C-simulation equals the golden model bit for bit)
+        const element_t *got = elements(&memory.maps[t.address]), *want = elements(&memory.expected[t.expected]);
         for (int lane = 0; lane < t.blocks * TM; lane++) {
             if (LANES_OF[t.first_lane + lane] < 0) continue;
             for (size_t p = 0; p < plane / TM; p++) {

@@ -59,11 +59,8 @@ int main(int argc, char **argv) {
         total_seconds += seconds;
 
         const tensor_t &t = TENSORS[i];
-<<<<<<< HEAD
-        const signed char *got = maps[t.address].v, *want = t.expected < 0 ? got : memory.expected[t.expected].v;
-=======
-        const element_t *got = elements(&maps[t.address]), *want = elements(&memory.expected[t.address]);
->>>>>>> c2c0ee5 (Scheme dynamic: templates; C-simulation equals the golden model bit for bit)
+        const element_t *got = elements(&maps[t.address]);
+        const element_t *want = t.expected < 0 ? got : elements(&memory.expected[t.expected]);
         const size_t plane = size_t(t.height) * t.width * TM;
         long long elements = 0, wrong = 0;
         int at[3] = {0, 0, 0}, saw = 0, meant = 0;
