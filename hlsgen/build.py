@@ -77,7 +77,10 @@ class BuildOptions:
     stop_after: str | None = None
 
     def __post_init__(self) -> None:
-        for_engine(self.scheme)  # says where the engine has no such strategy
+        if not self.dynamic:
+            for_engine(self.scheme)  # says where the engine has no such strategy
+        elif self.pre_bits is not None:
+            raise HlsgenError("scheme dynamic has float pre-activations; leave out --pre-bits")
         if self.imgsz is not None and (min(self.imgsz) < 1 or max(self.imgsz) > 8192):
             size = f"{self.imgsz[0]}x{self.imgsz[1]}"
             raise HlsgenError(f"an image size is two numbers of 1 to 8192 pixels (height x width), got {size}")
@@ -90,6 +93,15 @@ class BuildOptions:
                 raise HlsgenError(f"unknown stage {name!r}: expected one of {', '.join(STAGES)}")
         if self.start_from and self.stop_after and _order(self.start_from) > _order(self.stop_after):
             raise HlsgenError(f"--start-from {self.start_from} comes after --stop-after {self.stop_after}")
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether a SAM is built in scheme `dynamic`, which needs no calibration (docs/arithmetic-dynamic.md)."""
+        if self.scheme != "dynamic":
+            return False
+        from hlsgen.models.sam.load import is_sam
+
+        return is_sam(self.model)
 
 
 DECIDED_BY: dict[str, tuple[str, ...]] = {
@@ -167,6 +179,17 @@ class Build:
         """The reference's integers for the inputs: int8 (int16 where wider) [C, H, W] by node name."""
         return dict(self.reference.tensors(self.inputs))
 
+    @cached_property
+    def expected(self) -> dict[str, npt.NDArray[Any]]:
+        """What the hardware must compute, by node name: the reference's integers; in scheme dynamic the golden model's floats."""
+        if not self.options.dynamic:
+            return self.tensors
+        from hlsgen.program import golden
+
+        image = self.tensors[self.program.tensors[self.program.inputs[0]].reference]
+        found = golden.run(self.program, image)
+        return {self.program.tensors[name].reference: values for name, values in found.items()}
+
     @property
     def outputs(self) -> list[str]:
         """The names of the network's outputs, in order."""
@@ -215,7 +238,13 @@ def quantize(b: Build) -> Facts:
 
     o, given = b.options, b.loaded.quantization
     images: list[Any] = []
-    if given is not None:
+    if o.dynamic:
+        from hlsgen.models.sam.network import linears
+        from hlsgen.quantize.dynamic_network import DynamicReference
+
+        network, source = b.loaded.network, "ranges are found while it runs"
+        b.reference = DynamicReference.of(network, linears(network), b.loaded.shape)
+    elif given is not None:
         b.reference, source = Reference.from_spec(b.loaded.network, given), "the file's own scales"
     else:
         gather = calibration_images if b.loaded.prompting is None else calibration_prompts
@@ -235,6 +264,12 @@ def quantize(b: Build) -> Facts:
 
 def export(b: Build) -> Facts:
     """The reference's scales and weights as a QDQ ONNX file, and how far ONNX Runtime agrees with the reference."""
+    if b.options.dynamic:
+        from hlsgen.frontend.dynamic_export import export_dynamic
+        from hlsgen.models.sam.load import load as load_sam
+
+        (name,) = b.outputs
+        return export_dynamic(load_sam(b.options.model, b.options.weights), b.picture, b.tensors[name], b.at("export"))
     from hlsgen.frontend.agreement import agreement
     from hlsgen.frontend.qdq_write import write_qdq
     from hlsgen.quantize.structure import left_out
@@ -275,7 +310,7 @@ def lower(b: Build) -> Facts:
     from hlsgen.cost.schedule import Overrides, schedule
     from hlsgen.cost.simulate import simulate
     from hlsgen.cost.trace import trace
-    from hlsgen.program import golden, store
+    from hlsgen.program import golden, golden_dynamic, store
 
     o = b.options
     overrides = Overrides(o.tm, o.tn, o.tp, o.lanes, o.cores)
@@ -289,8 +324,13 @@ def lower(b: Build) -> Facts:
     b.program = design.program
     store.save(b.program, b.at("lower"))
     ran = simulate(b.program, design.way, depths=design.depths)
-    image = b.tensors[b.program.tensors[b.program.inputs[0]].reference]
-    compared = golden.check(b.program, image, b.tensors)
+    proved: Facts
+    if o.dynamic:
+        near = golden_dynamic.check(b.program, b.expected, b.tensors)
+        proved = {"golden_sqnr_db": {name: near[name] for name in b.outputs}}
+    else:
+        image = b.tensors[b.program.tensors[b.program.inputs[0]].reference]
+        proved = {"golden_integers": golden.check(b.program, image, b.tensors)}
     return {
         "ops": len(b.program.ops),
         "arch": "engine",
@@ -302,7 +342,7 @@ def lower(b: Build) -> Facts:
             "formula_over_simulation": design.cycles / ran.cycles,
             "tokens": list(ran.op_tokens),
         },
-        "golden_integers": compared,
+        **proved,
     }
 
 
@@ -344,7 +384,7 @@ def csim(b: Build) -> Facts:
     from hlsgen.report.collect import csim_facts
 
     program, data = b.program, b.folder / "data"
-    write_data(program, data, b.tensors[program.tensors[program.inputs[0]].reference], b.tensors)
+    write_data(program, data, b.tensors[program.tensors[program.inputs[0]].reference], b.expected)
     b.simulated = simulate(b.folder, program, data, b.options.strict, b.facts["lower"]["simulation"]["tokens"])
     return csim_facts(program, b.simulated)
 
@@ -531,7 +571,9 @@ def _headline(stage: str, said: Facts) -> str:
     if stage == "load":
         return f"{said['name']}: {said['params'] / 1e6:.2f} M parameters, {said['gmacs']:.2f} GMAC an image"
     if stage == "quantize":
-        return f"{said['images']} images from {said['source']}"
+        return f"{said['images']} images from {said['source']}" if said["images"] else str(said["source"])
+    if stage == "export" and "embedding_sqnr_db" in said:
+        return f"ONNX Runtime's embedding is {said['embedding_sqnr_db']:.1f} dB from the reference's"
     if stage == "export":
         found = said["equal_inputs"]
         return (
@@ -540,9 +582,12 @@ def _headline(stage: str, said: Facts) -> str:
     if stage in ("import", "passes"):
         return f"{said['layers']} layers"
     if stage == "lower":
+        if "golden_sqnr_db" in said:
+            near = min(said["golden_sqnr_db"].values())
+            return f"{said['ops']} machine ops; the golden model is {near:.1f} dB from PyTorch's dynamic INT8"
         return (
             f"{said['ops']} machine ops; the golden model equals the reference in {said['golden_integers']:,} integers"
         )
     if stage == "csim":
-        return f"{said['mismatches']:,} of {said['elements']:,} integers differ"
+        return f"{said['mismatches']:,} of {said['elements']:,} {said['values']} differ"
     return ""

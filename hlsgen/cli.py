@@ -92,14 +92,7 @@ def build(model: str, out: Path | None, as_json: bool, **rest: Any) -> int:
     sam_tiny (sam with --weights demo).
     """
     from hlsgen.build import BuildOptions, run
-    from hlsgen.models.sam.load import is_sam
 
-    if is_sam(model):
-        from hlsgen.models.sam.engine import buildable
-        from hlsgen.targets import find
-
-        find(rest["part"])
-        buildable(model, rest["weights"], rest["scheme"])
     name = "yolov8n" if model == "yolo" else Path(model).stem  # as the project and its package are called
     folder = out or Path("build") / f"{_plain_name(name)}-{_plain_name(rest['part'])}"
     with _progress() as progress:
@@ -358,11 +351,12 @@ def _next_stage(report: dict[str, Any]) -> str:
 
 
 def _print_csim(facts: dict[str, Any]) -> None:
-    size = f"{facts['elements']:,} integers of {facts['tensors']} tensors ({facts['types']} types)"
+    meant = "the INT8 reference" if facts["values"] == "integers" else "the specification"
+    size = f"{facts['elements']:,} {facts['values']} of {facts['tensors']} tensors ({facts['types']} types)"
     if not facts["mismatches"]:
-        click.secho(f"EXACT     all {size} equal the INT8 reference", fg="green", bold=True)
+        click.secho(f"EXACT     all {size} equal {meant}", fg="green", bold=True)
     else:
-        click.secho(f"MISMATCH  {facts['mismatches']:,} of {size} differ from the INT8 reference", fg="red", bold=True)
+        click.secho(f"MISMATCH  {facts['mismatches']:,} of {size} differ from {meant}", fg="red", bold=True)
         first = facts["first"]
         click.echo(
             f"          first at {first['op']} {first['index']}: expected {first['expected']}, got {first['got']}; "

@@ -138,6 +138,9 @@ def simulate(
             raise HlsgenError(f"the C-simulation in {folder} did not finish: {said[-1][:300]}")
         found = json.loads(verdict.read_text(encoding="utf-8"))
         maps = np.fromfile(dump, np.int8)
+    if program.scheme == "dynamic":  # what differs is told by its bits
+        for row in found["ops"]:
+            row |= {key: float(np.int32(row[key]).view(np.float32)) for key in ("expected", "got")}
     if (found["mismatches"] == 0) != (done.returncode == 0) or len(found["ops"]) != len(program.ops):
         raise HlsgenError(f"the C-simulation in {folder} contradicts itself; remove its build folder and run it again")
     streams = None if tokens is None else _through_streams(folder, program, data, tokens, found["mismatches"] == 0)

@@ -31,7 +31,7 @@ def _simulated(b: Build) -> CsimFacts:
     with tempfile.TemporaryDirectory(prefix="hlsgen-csim-") as scratch:
         data = Path(scratch)
         shutil.copy(b.folder / "data" / "parameters.bin", data)
-        csim.write_data(program, data, b.tensors[program.tensors[program.inputs[0]].reference], b.tensors)
+        csim.write_data(program, data, b.tensors[program.tensors[program.inputs[0]].reference], b.expected)
         tokens = b.facts["lower"]["simulation"]["tokens"]
         b.simulated = csim.simulate(b.folder, program, data, b.options.strict, tokens)
     return CsimFacts.model_validate(csim_facts(program, b.simulated))

@@ -45,7 +45,7 @@ def floats(engine: EngineConfig) -> int:
 def loaders(engine: EngineConfig, attends: bool, norms: bool) -> Operator:
     """What load_input, load_operand and store_output have beside the integer engine's."""
     each = LOADED + ORDER.times(2) + (OPERAND if attends else Operator(0, 0)) + (SQUARE if norms else Operator(0, 0))
-    return each.times(floats(engine)) + STEPS + (STEPS if attends else Operator(0, 0))
+    return each.times(floats(engine)) + STEPS + (DIVIDE.times(2) if attends else Operator(0, 0))
 
 
 def memories(engine: EngineConfig, row_sum: int, norms: bool) -> list[tuple[int, int, int]]:

@@ -85,6 +85,7 @@ def _tensor(t: Tensor, expected: int | None, beat: int) -> dict[str, Any]:
         "fold": t.fold,
         "scale": t.quant.scale,
         "zero_point": t.quant.zero_point,
+        **({"element": t.element} if t.element > 1 else {}),
         "lanes": list(t.lanes),
     }
 

@@ -20,8 +20,9 @@ from hlsgen.models.download import Published, Unreachable, cache_folder, downloa
 from hlsgen.models.exported import read_exported
 from hlsgen.models.network import ATTENTION
 from hlsgen.models.sam.config import VARIANTS
-from hlsgen.models.sam.engine import ON_THE_HOST, buildable
+from hlsgen.models.sam.engine import ON_THE_HOST
 from hlsgen.models.sam.load import is_sam
+from hlsgen.models.sam.load import load as load_sam
 from hlsgen.models.sam.prompting import Prompting
 from hlsgen.quantize.spec import QuantSpec
 
@@ -302,7 +303,7 @@ def _sam(model: str, weights: str | None, imgsz: tuple[int, int] | None) -> Load
     """A SAM: image encoder and mask decoder."""
     from hlsgen.models.sam.network import sam_network
 
-    held = buildable(model, weights, "fixed")
+    held = load_sam(model, weights)
     side = held.config.img_size
     if imgsz is not None and imgsz != (side, side):
         raise HlsgenError(

@@ -1,17 +1,48 @@
 """The golden model of scheme `dynamic`: docs/arithmetic-dynamic.md on machine ops, float32 [C, H, W] tensors."""
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from hlsgen.errors import HlsgenError
 from hlsgen.program import dynamic as d
 from hlsgen.program.attention import over_windows
-from hlsgen.program.ops import Op, Source
+from hlsgen.program.ops import Op, Program, Source
 
 Floats = d.Floats
 Value = Callable[[str], npt.NDArray[Any]]
+
+
+LEAST_DB = 40.0
+"""Of an output, to PyTorch's dynamic INT8."""
+
+
+def check(program: Program, found: Mapping[str, Floats], reference: Mapping[str, Floats]) -> dict[str, float]:
+    """How near every op's output comes to the reference's, in dB; both by reference name.
+
+    Raises:
+        HlsgenError: an output of the network is further than `LEAST_DB`.
+    """
+    near = {}
+    for op in program.ops:
+        name = program.tensors[op.out].reference
+        near[name] = decibels(reference[name], found[name])
+        if op.out in program.outputs and near[name] < LEAST_DB:
+            raise HlsgenError(
+                f"{name} comes to {near[name]} dB of PyTorch's dynamic INT8, {LEAST_DB:g} are expected; give another picture with "
+                "--image, or use --scheme fixed"
+            )
+    return near
+
+
+def decibels(wanted: Floats, got: Floats) -> float:
+    """10 log10(sum x^2 / sum (x - y)^2), at most 200."""
+    x, y = wanted.astype(np.float64).reshape(-1), got.astype(np.float64).reshape(-1)
+    noise, signal = float(((x - y) ** 2).sum()), float(x @ x)
+    return round(10 * math.log10(max(signal, 1e-300) / max(noise, signal * 1e-20, 1e-300)), 2)
 
 
 def execute(

@@ -98,6 +98,11 @@ class DynamicReference(nn.Module):
         self.network, self.spec, self.shape = network, spec, shape
         self._run = _Run(network, {n: DynamicConv(q) for n, q in spec.convs.items() if q.weight.dtype == np.int8})
 
+    @classmethod
+    def of(cls, network: fx.GraphModule, linears: Linears, shape: tuple[int, int, int]) -> DynamicReference:
+        """The reference of a float network whose linear layers are known."""
+        return cls(network, dynamic_spec(network, linears), shape)
+
     @torch.inference_mode()
     def forward(self, image: Any) -> tuple[Tensor, ...]:
         """The network's outputs, float32 [1, C, H, W]."""

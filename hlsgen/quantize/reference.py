@@ -119,8 +119,8 @@ class Reference(nn.Module):
         write_spec(self.spec, folder)
 
 
-def load_reference(folder: str | Path) -> Reference:
-    """Read what `Reference.save` wrote; it computes the same integers.
+def load_reference(folder: str | Path) -> Any:
+    """Read what `Reference.save` (or `DynamicReference.save`) wrote; it computes the same.
 
     Raises:
         HlsgenError: files missing or damaged.
@@ -129,6 +129,10 @@ def load_reference(folder: str | Path) -> Reference:
 
     folder = Path(folder)
     spec = read_spec(folder)
+    if spec.scheme == "dynamic":
+        from hlsgen.quantize.dynamic_network import load_dynamic
+
+        return load_dynamic(folder)
     network, shape = read_fp32(folder / "network.onnx")
     return Reference.from_spec(network, spec, shape)
 

@@ -84,6 +84,7 @@ def csim_facts(program: "Program", result: "CsimResult") -> dict[str, Any]:
         compile_seconds=round(result.compile_seconds, 3),
         gmacs_per_second=round(program.macs() / 1e9 / max(result.seconds, 1e-9), 3),
         types="strict" if result.strict else "fast",
+        values="floats" if program.scheme == "dynamic" else "integers",
         streams=result.streams,
         first=Difference.model_validate(difference) if difference else None,
     )
@@ -114,10 +115,11 @@ def _files(b: "Build") -> dict[str, str]:
     found = {"facts": "stages/facts.json"}
     for key, stage, path in (
         ("qdq_onnx", "export", "stages/3-export/model.qdq.onnx"),
+        *((("onnx", "export", "stages/3-export/encoder.onnx"),) if b.options.dynamic else ()),
         ("program", "lower", "stages/6-lower/program.json"),
         ("manifest", "render", "manifest.json"),
         ("tcl", "render", "tcl/run_hls.tcl"),
     ):
-        if stage in b.facts:
+        if stage in b.facts and not (key == "qdq_onnx" and b.options.dynamic):
             found[key] = path
     return found

@@ -42,8 +42,8 @@ class Difference(Facts):
 
     op: str
     index: tuple[int, ...]
-    expected: int
-    got: int
+    expected: int | float
+    got: int | float
     ops_affected: int
 
 
@@ -56,6 +56,7 @@ class CsimFacts(Facts):
     compile_seconds: float
     gmacs_per_second: float
     types: Literal["fast", "strict"]
+    values: Literal["integers", "floats"] = "integers"
     streams: dict[str, dict[str, int]] | None = None
     first: Difference | None = None
 

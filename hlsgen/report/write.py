@@ -147,9 +147,10 @@ def _figures(e: Mapping[str, Any]) -> dict[str, Any]:
 
 def _tables(facts: ReportFacts) -> list[tuple[str, list[tuple[str, str]]]]:
     quantization = facts.quantization.model_dump() if facts.quantization else {}
+    onnx = "ONNX" if facts.scheme == "dynamic" else "QDQ ONNX"
     return [
         ("Quantization", [(_words(k), _value(v)) for k, v in quantization.items()]),
-        ("QDQ ONNX", [(_words(k), _value(v)) for k, v in (facts.onnx or {}).items() if k != "tensors"]),
+        (onnx, [(_words(k), _value(v)) for k, v in (facts.onnx or {}).items() if k != "tensors"]),
         ("Engine", [(_words(k), _value(v)) for k, v in (facts.engine or {}).items()]),
         ("Time", [(stage, f"{seconds:.2f} s") for stage, seconds in facts.stages.items()]),
         ("Versions", [(name, version) for name, version in facts.versions.items()]),

@@ -13,7 +13,6 @@ from hlsgen.models.download import Published
 from hlsgen.models.sam import load as loading
 from hlsgen.models.sam.checkpoint import read
 from hlsgen.models.sam.config import TINY, VARIANTS
-from hlsgen.models.sam.engine import buildable
 from hlsgen.models.sam.load import load, random
 from tests.unit.test_models_download import Server, cached, server
 
@@ -135,12 +134,5 @@ def test_published_names_carry_their_md5_and_checksums_are_whole() -> None:
     assert download.MAX_BYTES > 2_564_550_879  # the ViT-H checkpoint
 
 
-def test_building_says_what_the_engine_lacks_and_downloads_nothing(
-    server: Server, state: State, written: Callable[[object], Path]
-) -> None:
-    refused("finds no activation ranges while it runs", lambda: buildable("sam_vit_h", None, "dynamic"))
-    assert server.asked == []
-    path = str(written(state))
-    assert buildable(path, None, "fixed").config == TINY
-    refused("sam_tiny cannot be built yet in scheme dynamic", lambda: buildable(path, None, "dynamic"))
-    refused("expected sam_vit_l, it holds sam_tiny", lambda: buildable("sam_vit_l", path, "fixed"))
+def test_weights_of_another_variant_are_refused(state: State, written: Callable[[object], Path]) -> None:
+    refused("expected sam_vit_l, it holds sam_tiny", lambda: load("sam_vit_l", str(written(state))))

@@ -18,7 +18,7 @@ class DynamicStrategy(Strategy):
         "convolutions"
     )
     missing: ClassVar[str] = (
-        "its scales are constants: a range found in each image needs every tensor twice, and float scales"
+        "so far only SAM's image encoder is lowered with ranges that are found while it runs (hlsgen build sam --scheme dynamic)"
     )
     calibrated: ClassVar[bool] = False
 

@@ -16,9 +16,9 @@ FORMAT = 2
 class Tensor:
     """A feature map in memory: [blocks][height][width][TM] int8, channel `lanes[i]` in physical lane i (-1: none).
 
-    It stands for scale * (q - zero_point). fold: 2 where 2x2 pixels of the image were folded into channels, in the order
-    (channel, row, column). expected: where golden/expected.bin has it, None where nothing is compared with it. Tensors that are
-    never needed at once may lie in the same place.
+    element: an element's bytes; of 4 it is a float32, else it stands for scale * (q - zero_point). fold: 2 where 2x2 pixels of
+    the image were folded into channels, in the order (channel, row, column). expected: where golden/expected.bin has it, None
+    where nothing is compared with it. Tensors that are never needed at once may lie in the same place.
     """
 
     def __init__(self, row: dict[str, Any], tm: int) -> None:
@@ -31,6 +31,8 @@ class Tensor:
         self.fold: int = row["fold"]
         self.scale: float = row["scale"]
         self.zero_point: int = row["zero_point"]
+        self.element: int = row.get("element", 1)
+        self.kind: type = np.float32 if self.element == 4 else np.int8
         self.lanes = np.array(row["lanes"], np.int64)
         self.tm = tm
         self.lane_of = np.zeros(self.channels, np.int64)
@@ -38,7 +40,7 @@ class Tensor:
 
     @property
     def bytes(self) -> int:
-        return len(self.lanes) * self.height * self.width
+        return len(self.lanes) * self.height * self.width * self.element
 
     def pack(self, values: np.ndarray) -> np.ndarray:
         """[C, H, W] int8 (not folded) to the bytes in memory, int8, flat; lanes without a channel hold 0."""
@@ -51,8 +53,8 @@ class Tensor:
         return np.ascontiguousarray(blocks.transpose(0, 2, 3, 1)).reshape(-1)
 
     def unpack(self, data: np.ndarray) -> np.ndarray:
-        """The bytes in memory (flat) to [C, H, W] int8; folded pixels stay folded."""
-        blocks = data.reshape(-1, self.height, self.width, self.tm).transpose(0, 3, 1, 2)
+        """The bytes in memory (flat) to [C, H, W] int8 or float32; folded pixels stay folded."""
+        blocks = data.view(self.kind).reshape(-1, self.height, self.width, self.tm).transpose(0, 3, 1, 2)
         return np.ascontiguousarray(blocks.reshape(len(self.lanes), self.height, self.width)[self.lane_of])
 
     def real(self, values: np.ndarray) -> np.ndarray:

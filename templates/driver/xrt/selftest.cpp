@@ -28,8 +28,16 @@ std::vector<char> read_file(const std::string &path, size_t size) {
     return data;
 }
 
+// What an op makes: 8-bit integers, or the bits of float32.
+#ifdef DYNAMIC
+typedef int element_t;
+#else
+typedef char element_t;
+#endif
+
 // The number of elements that differ; prints the first.
-long long compare(const tensor_t &t, const char *got, const char *want) {
+long long compare(const tensor_t &t, const char *from, const char *held) {
+    const element_t *got = reinterpret_cast<const element_t *>(from), *want = reinterpret_cast<const element_t *>(held);
     const size_t plane = size_t(t.height) * t.width * TM;
     long long wrong = 0;
     for (int lane = 0; lane < t.blocks * TM; lane++) {
@@ -78,7 +86,7 @@ int run(const std::string &package, unsigned index) {
         maps.sync(XCL_BO_SYNC_BO_TO_DEVICE);
         for (int op = 0; op < OP_COUNT; op++) {
             const tensor_t &t = TENSORS[op];
-            const size_t begin = size_t(t.address) * BEAT, bytes = size_t(t.blocks) * t.height * t.width * TM;
+            const size_t begin = size_t(t.address) * BEAT, bytes = size_t(t.blocks) * t.height * t.width * TM * sizeof(element_t);
             card.call(core, maps, parameters, op, 1, MILLISECONDS);
             if (t.expected < 0) continue;
             maps.sync(XCL_BO_SYNC_BO_FROM_DEVICE, bytes, begin);
