@@ -105,7 +105,7 @@ class BuildOptions:
 
 
 DECIDED_BY: dict[str, tuple[str, ...]] = {
-    "load": ("model", "weights", "imgsz"),
+    "load": ("model", "weights", "imgsz", "dynamic"),
     "quantize": ("scheme", "calib", "images", "pre_bits"),
     "lower": ("part", "arch", "clock", "tm", "tn", "tp", "lanes", "cores", "calibration", "force"),
     "csim": ("image", "strict"),
@@ -170,7 +170,7 @@ class Build:
     @cached_property
     def inputs(self) -> tuple[Image, ...]:
         """What the network takes: the picture, for a SAM its prompt too; float32 [C, H, W] each."""
-        if self.loaded.prompting is None:
+        if not self.loaded.takes_prompts:
             return (self.picture,)
         return self.picture, *self.loaded.prompting.inputs(*(self.asked or own_prompt(self)))
 
@@ -186,9 +186,10 @@ class Build:
             return self.tensors
         from hlsgen.program import golden
 
-        image = self.tensors[self.program.tensors[self.program.inputs[0]].reference]
-        found = golden.run(self.program, image)
-        return {self.program.tensors[name].reference: values for name, values in found.items()}
+        tensors = self.program.tensors
+        image = self.tensors[tensors[self.program.inputs[0]].reference]
+        found = golden.steps(self.program, image)
+        return {tensors[name].reference: values for name, values in found if tensors[name].compared}
 
     @property
     def outputs(self) -> list[str]:
@@ -214,7 +215,7 @@ def load(b: Build) -> Facts:
     from hlsgen import models
 
     o = b.options
-    b.loaded = models.load(o.model, o.weights, o.imgsz)
+    b.loaded = models.load(o.model, o.weights, o.imgsz, encoder_only=o.dynamic)
     b.loaded.save(b.at("load"))
     if b.loaded.shape[0] != 3:
         raise HlsgenError(f"{o.model} expects images of {b.loaded.shape[0]} channels; pictures have 3")

@@ -15,6 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, fx, nn
 
+from hlsgen.models import attention
+from hlsgen.models.attention import attention_scores
 from hlsgen.models.network import check, constant_of
 from hlsgen.program.dynamic import FLOAT, F, Floats, quantize_conv, quantize_linear
 from hlsgen.quantize.dynamic import DynamicLinear
@@ -112,7 +114,7 @@ class DynamicReference(nn.Module):
 
     @torch.inference_mode()
     def tensors(self, image: Any) -> dict[str, npt.NDArray[Any]]:
-        """Every tensor by node name, [C, H, W]: the image int8, the others float32."""
+        """Every tensor by node name, [C, H, W]: the image int8, the others float32. Scores too many to keep are left out."""
         self(image)
         kept = {name: value[0].numpy() for name, value in self._run.kept.items()}
         first = next(n.name for n in self.network.graph.nodes if n.op == "placeholder")
@@ -164,11 +166,12 @@ class _Run(fx.Interpreter):
             result = constant_of(self.module, n)  # type: ignore[arg-type]
         else:
             result = super().run_node(n)
-        if is_tensor(n):
+        if is_tensor(n) and not (n.target is attention_scores and result.numel() >= attention.MANY_SCORES):
             self.kept[n.name] = result
         return result
 
 
 def _batch(image: Any) -> Tensor:
-    x = torch.as_tensor(image, dtype=torch.float32)
+    """An image, or the one input of a network, as a batch."""
+    x = torch.as_tensor(image[0] if isinstance(image, tuple) else image, dtype=torch.float32)
     return x if x.ndim == 4 else x[None]
