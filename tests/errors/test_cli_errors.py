@@ -200,6 +200,7 @@ CSIM = {
     "compile_seconds": 2.0,
     "gmacs_per_second": 3.0,
     "types": "fast",
+    "values": "integers",
     "first": None,
 }
 FIRST = {"op": "conv", "index": [1, 2, 3], "expected": 4, "got": 5, "ops_affected": 2}
