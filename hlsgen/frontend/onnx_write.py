@@ -27,6 +27,9 @@ OPSET = 21  # the first with 16-bit QuantizeLinear
 IR_VERSION = 10
 
 
+LARGE = 1 << 28  # bytes of weights: more lie in a file of their own
+
+
 class GraphWriter:
     """The nodes and initializers of a graph being written; `unique` names are the caller's business."""
 
@@ -351,14 +354,35 @@ def input_nodes(node: fx.Node) -> list[fx.Node]:
 
 
 def save(model: onnx.ModelProto, path: str | Path) -> None:
-    """Check a model and write it deterministically.
+    """Check a model and write it deterministically; the weights of a large one into a file beside it, FILE.weights (a protocol
+    buffer holds 2 GB).
 
     Raises:
         HlsgenError: the file cannot be written.
     """
-    onnx.checker.check_model(model, full_check=True)
+    path = Path(path)
     try:
-        Path(path).write_bytes(model.SerializeToString(deterministic=True))
+        if sum(len(tensor.raw_data) for tensor in model.graph.initializer) > LARGE:
+            _weights_aside(model, path.with_name(f"{path.name}.weights"))
+            path.write_bytes(model.SerializeToString(deterministic=True))
+            onnx.checker.check_model(str(path), full_check=True)
+            return
+        onnx.checker.check_model(model, full_check=True)
+        path.write_bytes(model.SerializeToString(deterministic=True))
     except OSError as error:
         what = error.strerror or error
         raise HlsgenError(f"{path}: cannot be written ({what}); choose another output folder") from error
+
+
+def _weights_aside(model: onnx.ModelProto, path: Path) -> None:
+    """Move what the initializers hold into a file of its own, tensor after tensor."""
+    with path.open("wb") as file:
+        for tensor in model.graph.initializer:
+            if len(tensor.raw_data) < 1024:  # sizes and axes, which its readers look at
+                continue
+            place = {"location": path.name, "offset": file.tell(), "length": len(tensor.raw_data)}
+            file.write(tensor.raw_data)
+            tensor.ClearField("raw_data")
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            for key, value in place.items():
+                tensor.external_data.add(key=key, value=str(value))
