@@ -376,7 +376,8 @@ def host(b: Build) -> "Host":
     levels = b.reference.quantize_input(ramp)[0].reshape(-1)
     meta = b.loaded
     head = Head(tuple(meta.strides), meta.reg_max, tuple(meta.classes)) if meta.task == "detect" else None
-    return Host(tuple(int(v) for v in levels), tuple(b.outputs), head)
+    prompting = None if meta.prompting is None else meta.prompting.facts()
+    return Host(tuple(int(v) for v in levels), tuple(b.outputs), head, prompting)
 
 
 def csim(b: Build) -> Facts:

@@ -35,12 +35,13 @@ class Host:
 
     levels: the network's input for each 8-bit value of a pixel (256 integers), or () where its input is no picture.
     outputs: the nodes (`Tensor.reference`) of its outputs, in the network's order; () takes the Program's order.
-    head: None where the network is no detector.
+    head: None where the network is no detector. prompting: of a SAM, what network.json says of prompts.
     """
 
     levels: tuple[int, ...] = ()
     outputs: tuple[str, ...] = ()
     head: Head | None = None
+    prompting: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ def write_driver(
 ) -> None:
     """Write driver/ into the project `folder`. facts: model, target, clock_mhz, cores and top, as in manifest.json."""
     source = resources.folder("templates") / "driver"
-    for path in sorted(p for p in source.rglob("*") if p.is_file() and not SKIPPED & set(p.parts)):
+    other = "segment.py" if host.prompting is None else "detect.py"
+    for path in sorted(p for p in source.rglob("*") if p.is_file() and p.name != other and not SKIPPED & set(p.parts)):
         place = folder / "driver" / path.relative_to(source)
         place.parent.mkdir(parents=True, exist_ok=True)
         mark = COMMENT.get(path.suffix)
@@ -126,6 +128,7 @@ def network(facts: Mapping[str, Any], program: Program, encoded: Encoded, host: 
             "reg_max": host.head.reg_max,
             "classes": list(host.head.classes),
         },
+        **({"prompting": dict(host.prompting)} if host.prompting is not None else {}),
         **({"constants": _constants(program, encoded)} if encoded.constants else {}),
         **layout(program),
     }

@@ -16,11 +16,9 @@ def fitted(loaded: "Loaded", picture: Picture) -> Input:
     _, height, width = loaded.shape
     if loaded.task != "segment":
         return letterbox(picture, (height, width))
-    from hlsgen.models.sam.model import levels
-    from hlsgen.models.sam.prompts import preprocess
-
-    whole = levels(preprocess(picture, height))[0].numpy() + 128
-    return np.asarray(whole / np.float32(255), np.float32)
+    assert loaded.prompting is not None
+    whole = loaded.prompting.picture(picture[..., ::-1]).transpose(2, 0, 1)
+    return np.asarray(whole.astype(np.float32) / np.float32(255), np.float32)
 
 
 def prompted(loaded: "Loaded", picture: Picture, prompt: "Prompt", image: Input | None = None) -> tuple[Input, ...]:

@@ -10,8 +10,6 @@ interrupted.
 """
 
 import argparse
-import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -20,10 +18,8 @@ HERE = Path(__file__).resolve().parent
 sys.dont_write_bytecode = True  # the package stays as it was checked
 sys.path.insert(0, str(HERE))
 
-from hlsgen_driver import Accelerator, Detector, DriverError, Package, open_device  # noqa: E402
+from hlsgen_driver import Detector, command  # noqa: E402
 from hlsgen_driver.boxes import CONFIDENCE, IOU  # noqa: E402
-from hlsgen_driver.devices import DEVICES  # noqa: E402
-from hlsgen_driver.errors import WrongResultError  # noqa: E402
 from hlsgen_driver.picture import draw, read_picture, write_png  # noqa: E402
 from hlsgen_driver.pipeline import mean_seconds  # noqa: E402
 
@@ -36,51 +32,27 @@ def share(text):
     return value
 
 
-def positive(text):
-    """Seconds or images: above 0."""
-    value = float(text)
-    if not 0 < value < 1e9:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
-    return value
-
-
 def arguments():
     parser = argparse.ArgumentParser(
         description="Boxes in pictures, by the generated accelerator.", epilog="README.md beside this file says more."
     )
     parser.add_argument("pictures", nargs="*", type=Path, metavar="PICTURE", help="picture files (png, jpg, ppm, ...)")
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="auto: what the package has a bitstream for")
-    parser.add_argument("--self-test", action="store_true", help="run the golden input and compare every tensor")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="where to draw (default: the current folder)")
+    command.common(parser)
     parser.add_argument(
         "--confidence", type=share, default=CONFIDENCE, help="least score of a box (default: %(default)s)"
     )
     parser.add_argument(
         "--iou", type=share, default=IOU, help="overlap above which a box is dropped (default: %(default)s)"
     )
-    parser.add_argument("--timeout", type=positive, help="seconds one image may take (default: the device's)")
     parser.add_argument(
         "--repeat", type=int, default=1, metavar="N", help="run the pictures N times, to measure images/s"
     )
-    parser.add_argument("--json", action="store_true", help="print facts as JSON on stdout, nothing else")
     given = parser.parse_args()
     if not given.pictures and not given.self_test:
         parser.error("expected a picture, or --self-test")
     if given.repeat < 1:
         parser.error(f"--repeat expected 1 or more, got {given.repeat}")
     return given
-
-
-def self_test(accelerator, given):
-    begun = time.perf_counter()
-    said = accelerator.self_test()
-    said["seconds"] = round(time.perf_counter() - begun, 3)
-    if not given.json:
-        print(
-            "EXACT     self-test: all {integers:,} integers of {tensors} tensors on {cores} core(s) are what the INT8 model "
-            "computes, {seconds:.2f} s".format(**said)
-        )
-    return said
 
 
 def detect(accelerator, given):
@@ -90,12 +62,7 @@ def detect(accelerator, given):
     found = list(detector.stream(pictures * given.repeat))
     rate = len(found) / (time.perf_counter() - begun)
     step = mean_seconds(found)
-    out = given.out or Path(".")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DriverError(f"{out} cannot be made ({error.strerror}); give --out another folder") from error
-    said = []
+    out, said = command.folder(given), []
     for path, picture, one in zip(given.pictures, pictures, found):
         rows = one.detections.rows(detector.classes)
         names = [image["picture"] for image in said]
@@ -121,31 +88,6 @@ def detect(accelerator, given):
     return {"images": said, "images_per_second": rate, "seconds": step}
 
 
-def main():
-    given = arguments()
-    try:
-        package = Package(HERE)
-        with Accelerator(package, open_device(package, given.device), given.timeout) as accelerator:
-            polling = getattr(accelerator.device, "polling", [])
-            if polling:
-                print("note      no interrupt from {}: polling instead".format(", ".join(polling)), file=sys.stderr)
-            said = {"model": package.network.model, "device": accelerator.device.name}
-            if given.self_test:
-                said["self_test"] = self_test(accelerator, given)
-            if given.pictures:
-                said.update(detect(accelerator, given))
-        if given.json:
-            print(json.dumps(said, indent=1))
-    except DriverError as error:
-        print(f"detect: error: {error}", file=sys.stderr)
-        return 1 if isinstance(error, WrongResultError) else 2
-    except KeyboardInterrupt:
-        print("detect: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader went away; keep the interpreter's last flush quiet
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    given = arguments()
+    sys.exit(command.run("detect", HERE, given, detect if given.pictures else None))

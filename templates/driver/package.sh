@@ -35,7 +35,7 @@ part=package/.$name.part
 rm -rf "$part"
 trap 'rm -rf "$part"' EXIT
 mkdir -p "$part/hlsgen_driver" "$part/golden" "$part/sim" "$part/xrt"
-cp driver/detect.py driver/network.json driver/README.md "$part"
+cp driver/*.py driver/network.json driver/README.md "$part"
 cp driver/hlsgen_driver/*.py "$part/hlsgen_driver"
 cp driver/xrt/*.h driver/xrt/*.cpp driver/xrt/Makefile src/config.h tb/tensors.h "$part/xrt"
 cp data/parameters.bin "$part"

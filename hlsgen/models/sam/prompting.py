@@ -15,7 +15,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 from hlsgen.errors import HlsgenError
-from hlsgen.models.sam.config import PROMPT_TOKENS, SamConfig
+from hlsgen.models.images import Picture
+from hlsgen.models.sam.config import MEAN, PROMPT_TOKENS, SamConfig
 from hlsgen.models.sam.decoder import PRESENT
 from hlsgen.models.sam.prompts import Prompt, scaled_size
 
@@ -56,13 +57,22 @@ class Prompting:
         )
 
     def facts(self) -> dict[str, Any]:
-        """As plain values, which hold float32 exactly."""
-        return {"side": self.side, **{name: getattr(self, name).tolist() for name in _ARRAYS}}
+        """As plain values, which hold float32 exactly; with them what else the driver has to know (docs/driver.md)."""
+        fixed = {"side": self.side, "room": PROMPT_TOKENS, "absent": -PRESENT, "mean": [round(v) for v in MEAN]}
+        return {**fixed, **{name: getattr(self, name).tolist() for name in _ARRAYS}}
 
     @classmethod
     def read(cls, facts: Mapping[str, Any]) -> Prompting:
         """What `facts` gave."""
         return cls(int(facts["side"]), *(np.array(facts[name], np.float32) for name in _ARRAYS))
+
+    def picture(self, picture: Picture) -> Picture:
+        """uint8 [H, W, 3], RGB, as the image encoder takes it: the longer side scaled to `side`, the mean's levels beside it."""
+        size = scaled_size((picture.shape[0], picture.shape[1]), self.side)
+        whole = np.empty((self.side, self.side, 3), np.uint8)
+        whole[:] = [round(v) for v in MEAN]
+        whole[: size[0], : size[1]] = picture if picture.shape[:2] == size else scaled(picture, size)
+        return whole
 
     def inputs(self, prompt: Prompt, size: Size) -> tuple[Floats, Floats]:
         """A prompt in the pixels of a picture of `size` (height, width).
@@ -103,6 +113,32 @@ class Prompting:
         height, width = scaled_size(size, self.side)
         whole = resized(logits.astype(np.float64), (self.side, self.side))
         return np.asarray(resized(whole[:, :height, :width], size) > 0)
+
+
+def scaled(picture: Picture, size: Size) -> Picture:
+    """uint8 [H, W, C] to uint8 [*size, C]: bilinear with antialiasing, rounded once, ties to even.
+
+    Where it gets smaller, a pixel is a mean of those under a triangle as wide as two of it (as `torch.nn.functional.interpolate`
+    has it, and Pillow's BILINEAR); columns first, then rows, each sum tap by tap.
+    """
+    levels = picture.astype(np.float64)
+    for axis in (1, 0):
+        old, new = levels.shape[axis], size[axis]
+        stretch = max(old / new, 1.0)
+        centre = (np.arange(new) + 0.5) * (old / new)
+        first = np.maximum((centre - stretch + 0.5).astype(np.int64), 0)
+        behind = np.minimum((centre + stretch + 0.5).astype(np.int64), old)
+        taps = np.arange(int((behind - first).max()))
+        at = first[:, None] + taps
+        weights = np.maximum(1 - np.abs(at - centre[:, None] + 0.5) / stretch, 0) * (at < behind[:, None])
+        weights /= weights.sum(axis=1, keepdims=True)
+        at = np.minimum(at, old - 1)
+        shape = (-1, 1) if axis == 1 else (-1, 1, 1)
+        total = np.zeros(())
+        for tap in taps:
+            total = total + levels.take(at[:, tap], axis) * weights[:, tap].reshape(shape)
+        levels = total
+    return np.asarray(np.clip(np.rint(levels), 0, 255), np.uint8)
 
 
 def resized(maps: npt.NDArray[np.float64], size: Size) -> npt.NDArray[np.float64]:

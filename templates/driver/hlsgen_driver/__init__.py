@@ -1,4 +1,4 @@
-"""The driver of one generated accelerator: pictures in, boxes out, on a board, a card, or the simulated device.
+"""The driver of one generated accelerator: pictures in, boxes or masks out, on a board, a card, or the simulated device.
 
 from hlsgen_driver import Accelerator, Package, open_device
 package = Package(folder)
@@ -11,5 +11,7 @@ from .devices import open_device
 from .errors import DriverError
 from .package import Package
 from .pipeline import Detector
+from .prompts import Prompt
+from .segmenter import Segmenter
 
-__all__ = ["Accelerator", "Detector", "DriverError", "Package", "open_device"]
+__all__ = ["Accelerator", "Detector", "DriverError", "Package", "Prompt", "Segmenter", "open_device"]

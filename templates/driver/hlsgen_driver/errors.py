@@ -25,5 +25,9 @@ class WrongResultError(DriverError):
     """The engine finished, and a tensor is not what the INT8 model computes."""
 
 
+class PromptError(DriverError):
+    """A prompt that is none, or lies outside its picture."""
+
+
 class PictureError(DriverError):
     """A picture cannot be read, or written."""

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .errors import PackageError
+from .prompts import Prompting
 
 FORMAT = 2
 
@@ -57,6 +58,11 @@ class Tensor:
         blocks = data.view(self.kind).reshape(-1, self.height, self.width, self.tm).transpose(0, 3, 1, 2)
         return np.ascontiguousarray(blocks.reshape(len(self.lanes), self.height, self.width)[self.lane_of])
 
+    def integers(self, values: np.ndarray) -> np.ndarray:
+        """Numbers, float32, to the integers that stand for them, int8: ties to even, clipped."""
+        scaled = np.rint(values / np.float32(self.scale)) + np.float32(self.zero_point)
+        return np.clip(scaled, -128, 127).astype(np.int8)
+
     def real(self, values: np.ndarray) -> np.ndarray:
         """Integers to the numbers they stand for, float32."""
         return (self.scale * (values.astype(np.float64) - self.zero_point)).astype(np.float32)
@@ -75,7 +81,7 @@ class Network:
 
     tensors: in order of computation, the inputs first. inputs: the image, then what else there is (a prompt), one behind the
     other in memory. made: what op i makes. once: how many ops depend on the image alone. levels: the image's integer for each
-    8-bit value of a pixel, int8 [256]; None where the network takes no pictures.
+    8-bit value of a pixel, int8 [256]; None where the network takes no pictures. prompting: of a SAM, else None.
     """
 
     def __init__(self, found: dict[str, Any]) -> None:
@@ -109,6 +115,7 @@ class Network:
         self.once: int = found.get("once", len(self.made))
         named = {tensor.name: tensor for tensor in self.tensors}
         self.outputs: list[Tensor] = [named[name] for name in found["outputs"]]
+        self.prompting = Prompting(found["prompting"]) if "prompting" in found else None
         head = found["head"]
         self.head: Head | None = None
         if head is not None:
