@@ -56,8 +56,10 @@ runpy.run_path({script!r}, run_name="__main__")
 """
 
 
-def run_alone(package: Path, cwd: Path, *arguments: str, hidden: tuple[str, ...] = (), **more: Any) -> Any:
-    """detect.py in `package`, with numpy and Pillow but without hlsgen, OpenCV and torch."""
-    script = str(package / "detect.py")
-    code = ALONE.format(hidden=hidden, argv=[script, *arguments], script=script)
+def run_alone(
+    package: Path, cwd: Path, *arguments: str, hidden: tuple[str, ...] = (), script: str = "detect.py", **more: Any
+) -> Any:
+    """A command of `package`, with numpy and Pillow but without hlsgen, OpenCV and torch."""
+    path = str(package / script)
+    code = ALONE.format(hidden=hidden, argv=[path, *arguments], script=path)
     return subprocess.run([sys.executable, "-I", "-c", code], cwd=cwd, capture_output=True, text=True, **more)

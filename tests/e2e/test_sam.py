@@ -5,12 +5,17 @@ import subprocess
 import tarfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
 from hlsgen.build import opened
 from hlsgen.cli import main
-from tests.driver.conftest import driver  # noqa: F401
+from hlsgen.models.demo.shapes import HELDOUT_SEED
+from hlsgen.models.fitted import own_picture
+from hlsgen.models.sam.prompts import parse_prompt
+from hlsgen.report.segmented import segment_all
+from tests.driver.conftest import driver, run_alone  # noqa: F401
 
 
 @pytest.fixture(scope="module")
@@ -51,16 +56,24 @@ def test_masks_of_float_int8_and_simulation(project: Path, tmp_path: Path, capsy
     assert "lies outside the picture" in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("driver")
-def test_the_driver_places_the_constants(project: Path, tmp_path: Path) -> None:
-    from hlsgen_driver import Accelerator, Package, open_device
-
+@pytest.fixture(scope="module")
+def packaged(project: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(["make", "package"], cwd=project, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     (archive,) = (project / "package").glob("*.tar.gz")
+    folder = tmp_path_factory.mktemp("board")
     with tarfile.open(archive) as held:
-        held.extractall(tmp_path, filter="data")
-    package = Package(next(path for path in tmp_path.iterdir() if path.is_dir()))
+        held.extractall(folder, filter="data")
+    (found,) = folder.iterdir()
+    assert (found / "segment.py").is_file() and not (found / "detect.py").exists()
+    return found
+
+
+@pytest.mark.usefixtures("driver")
+def test_the_driver_places_the_constants(project: Path, packaged: Path) -> None:
+    from hlsgen_driver import Accelerator, Package, open_device
+
+    package = Package(packaged)
     b = opened(project, "render")
     assert len(package.network.constants) == len(b.program.constants) == 21
     with Accelerator(package, open_device(package, "sim")) as accelerator:
@@ -70,6 +83,47 @@ def test_the_driver_places_the_constants(project: Path, tmp_path: Path) -> None:
         found = accelerator.infer(*(b.tensors[name] for name in ("image", "tokens", "absent")))
     for name in b.outputs:
         np.testing.assert_array_equal(found[name], b.tensors[name])
+
+
+def test_segment_encodes_once_and_equals_compare(
+    project: Path, packaged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = tmp_path / "wide.png"
+    cv2.imwrite(str(picture), cv2.resize(own_picture(opened(project, "load").loaded, 5, HELDOUT_SEED), (200, 150)))
+    prompts = (("--box", "20,30,150,120"), ("--point", "77.5,60"), ("--box", "20,30,150,120", "--point", "77.5,60"))
+    wanted = []
+    for n, prompt in enumerate(prompts):
+        assert (
+            main(["compare", str(project), "--image", str(picture), "--out", str(tmp_path / str(n)), *prompt, "--json"])
+            == 0
+        )
+        wanted.append(json.loads(capsys.readouterr().out)["masks"])
+    asked = [word for prompt in prompts for word in (*prompt, "--and")][:-1]
+    done = run_alone(packaged, tmp_path, "wide.png", "--device", "sim", "--json", *asked, script="segment.py")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert [row["area"] for row in said["prompts"]] == [masks["csim"]["area"] for masks in wanted]
+    assert [row["predicted_iou"] for row in said["prompts"]] == [masks["csim"]["predicted_iou"] for masks in wanted]
+    b = opened(project, "render", picture)
+    for row, prompt in zip(said["prompts"], prompts, strict=True):
+        given = dict(zip(prompt[::2], prompt[1::2], strict=True))
+        b.asked = parse_prompt(given.get("--box"), [given[k] for k in given if k == "--point"], (150, 200)), (150, 200)
+        for name in ("inputs", "tensors"):
+            b.__dict__.pop(name, None)
+        mask = segment_all(b, (150, 200))["int8"].mask
+        np.testing.assert_array_equal(cv2.imread(str(tmp_path / row["mask"]))[..., 0] == 255, mask)
+    for words, message in (
+        (["wide.png"], "segment: error: a prompt needs a box or a point in the object"),
+        (
+            ["wide.png", "--point", "5,151"],
+            "segment: error: 5,151 lies outside the picture: it is 200 wide and 150 high",
+        ),
+        (["wide.png", "--point", "5"], "argument --point: expected 2 numbers with commas between them, got '5'"),
+        (["nothing.png", "--point", "5,6"], "segment: error: picture nothing.png cannot be read"),
+        ([], "expected a picture, or --self-test"),
+    ):
+        done = run_alone(packaged, tmp_path, *words, "--device", "sim", script="segment.py")
+        assert done.returncode == 2 and message in done.stderr and not done.stdout
 
 
 def test_its_masks_are_measured(project: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
