@@ -378,7 +378,7 @@ def test_files_that_are_missing_truncated_or_altered(built: Built, tmp_path: Pat
         Package(package)
     for bad, said in (
         ("{", "is damaged"),
-        (text.replace('"format": 1', '"format": 9'), "has format 9, this driver reads format 1"),
+        (text.replace('"format": 2', '"format": 9'), "has format 9, this driver reads format 2"),
     ):
         (package / "network.json").write_text(bad)
         with pytest.raises(PackageError, match=said):
