@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 
 from hlsgen import __version__, resources
+from hlsgen.cost.hardware import GATHER
 from hlsgen.cost.streams import stream_depths
 from hlsgen.errors import HlsgenError
 from hlsgen.handoff.driver import Host, Stamp, stamp, write_driver
@@ -95,6 +96,7 @@ def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
         "scaled_fast": fast_type(bounds.scaled_bits),
         "add_fast": fast_type(bounds.add_bits),
         "depths": stream_depths(program.engine),
+        "gather": GATHER,
         "fmap_beats": program.fmap_beats,
         "expected_beats": program.expected_bytes() // program.engine.beat,
         "weight_beats": len(encoded.weights) // program.engine.beat,

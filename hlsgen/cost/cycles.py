@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hlsgen.cost.attention import DIVIDER_DEPTH, EXPONENTS, block_arrival
-from hlsgen.cost.hardware import LOOP, OP_START, OP_STOP, Link
+from hlsgen.cost.hardware import GATHER, LOOP, OP_START, OP_STOP, Link
 from hlsgen.cost.shape import OpShape
 from hlsgen.cost.streams import Depths
 from hlsgen.program.ops import EngineConfig, Tile
 
+ALIKE = 6  # several cores whose memory and engines take about as long hinder each other: a power mean, fitted to the simulation
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
@@ -103,7 +104,7 @@ def op_cycles(
     data = sums["bytes"] + parameters * engine.beat
     memory = data / way.bytes_a_cycle
     return OpCycles(
-        np.maximum(total, memory),
+        np.maximum(total, memory) if way.cores == 1 else (total**ALIKE + memory**ALIKE) ** (1 / ALIKE),
         sums["compute"],
         sums["load"],
         sums["weights"] + parameters * way.beat_cycles,
@@ -165,9 +166,9 @@ def _tile(
         passes = blocks * (tm // tn if shape.convolves else 1) * taps
     last_passes = blocks * (-(-shape.last_lanes // tn) if shape.convolves else 1) * taps
     # Steps: one an input block. Every pass also takes the next pass's weights in.
-    arrival = weight_beats * way.beat_cycles
+    arrival: Floats = np.full(len(blocks), weight_beats * way.beat_cycles)
     if shape.attends:
-        arrival = block_arrival(engine, way, shape.special, shape.window_of_keys[1], shape.stored) / (tm // tn)
+        arrival = block_arrival(engine, way, shape, blocks) / (tm // tn)
     pass_cycles = np.maximum(length, arrival) if shape.convolves else length
     full = inputs - 1 - shape.filled_only
     steps = [(inputs - 1 - full, 0 * passes), (full, passes * pass_cycles), (1, last_passes * pass_cycles)]
@@ -175,7 +176,7 @@ def _tile(
         full, passes, last_passes = 0, 0 * passes, 0 * last_passes
         steps = [(inputs, passes)]
     # A beat of the input's stream takes `read` beats from memory; the rows' largest scores are a block more.
-    beat_read, extra = way.beat_cycles * shape.read, shape.dynamic and shape.special == "attend"
+    extra = shape.dynamic and shape.special == "attend"
 
     mac = np.zeros(len(rows))
     load = np.zeros(len(rows))
@@ -187,29 +188,35 @@ def _tile(
         share = source_blocks / total_blocks
         whole = (in_cols == shape.size_in[1]) & (upsample == 0)
         columns = -(-in_cols >> upsample) if upsample else in_cols
-        bursts = np.where(whole, 1, in_rows)
+        gathered = ~whole & (in_rows > 1) & (columns * block_beats < GATHER) & (not shape.dynamic)
+        bursts = np.where(whole | gathered, 1, in_rows)
+        beat_cycles = np.where(gathered, way.read_interval, way.beat_cycles * shape.read)
         beats = in_rows * columns * block_beats
-        reading = bursts * way.burst + beats * beat_read
+        reading = bursts * way.burst + beats * beat_cycles
         first_load = np.maximum(first_load, np.maximum(reading, fill)) + extra * reading
         load += share * (inputs + extra) * reading
         beats_in += share * (inputs + extra) * beats * shape.read
         for count, computing in steps:
             alone = np.maximum(fill, computing) + overhead
             # Beats that wait in the stream when the fill begins; the rest must keep up with it or stall the array.
-            ahead = np.minimum(np.minimum(depths.input, beats), (alone - fill) / beat_read)
+            ahead = np.minimum(np.minimum(depths.input, beats), (alone - fill) / beat_cycles)
             rest = 1 - ahead / beats
-            late = rest * beats * beat_read + np.floor(rest * bursts) * way.burst - fill
+            late = rest * beats * beat_cycles + np.floor(rest * bursts) * way.burst - fill
             step = np.maximum(alone + np.maximum(0, late), reading) if shape.steps else reading
             mac += share * (count + extra * (count == 1)) * step
         no_fill = np.maximum(no_fill, step - computing - overhead)
 
     # The epilogue, the residual operand and the store, a block at a time.
     whole_out = cols == shape.size_out[1]
-    out_bursts = pixels if shape.spread > 1 else np.where(whole_out, 1, rows)
+    short = ~whole_out & (rows > 1) & (cols * block_beats * shape.stored < GATHER) & (shape.spread == 1)
+    gathered = short & (not shape.dynamic)
     out_beats = pixels * block_beats * shape.stored
+    runs = pixels if shape.spread > 1 else np.where(whole_out, 1, rows)
+    written, store_bursts = np.where(gathered, way.write_interval, way.beat_cycles), np.where(gathered, 1, runs)
+    read, read_bursts = np.where(short, way.read_interval, way.beat_cycles), np.where(short, 1, runs)
     epilogue_block = pixels * (tm // engine.lanes) + way.loops.epilogue_depth + LOOP
-    store_block = out_bursts * (way.write_latency + LOOP) + out_beats * way.beat_cycles
-    residual_block = (out_bursts * way.burst + out_beats * way.beat_cycles) * float(shape.residual)
+    store_block = store_bursts * (way.write_latency + LOOP) + out_beats * written
+    residual_block = (read_bursts * way.burst + out_beats * read) * float(shape.residual)
     behind = np.maximum(np.maximum(epilogue_block, store_block), residual_block)
     # Scores: a head's rows' largest, a block more. Attention: a division a pixel, before the tile's first block.
     told = ends * (shape.special == "scores")

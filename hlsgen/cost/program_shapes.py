@@ -27,6 +27,7 @@ def op_shape(op: Op, program: Program, table: int) -> OpShape:
         op.macs_per_pixel * out.height * out.width,
         op.special,
         op.operand.window if op.operand is not None else (0, 0),
+        op.operand.within if op.operand is not None else (0, 0),
         op.spread,
         0 if op.floats is None else op.floats.parts,
         program.tensors[op.sources[0].tensor].element,

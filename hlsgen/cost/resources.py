@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from hlsgen.cost import array, attention, dynamic, norm
-from hlsgen.cost.hardware import MASTERS
+from hlsgen.cost.hardware import BURST, MASTERS, OUTSTANDING
 from hlsgen.cost.memory import Memory, memory
 from hlsgen.cost.streams import Depths
 from hlsgen.program.attention import LARGEST_WEIGHT
@@ -31,7 +31,6 @@ ADDRESS_PRODUCTS, ADDRESS_LUT = 12, 130  # products of addresses, 12 x 12 bits i
 FIFO_LUT, FIFO_FF = 40, 60
 PROGRAM_BITS = 780  # instruction bits that vary, summed over the processes that hold them; a LUT holds 64 ops of a bit
 INTERCONNECT_LUT, INTERCONNECT_FF = 1200, 1500  # a master more than the part has ports: its share of a SmartConnect
-OUTSTANDING, BURST = 4, 64  # engine.cpp: requests under way and beats of each; the adapter buffers them all (UG1399)
 
 
 @dataclass(frozen=True)

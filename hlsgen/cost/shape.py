@@ -16,7 +16,8 @@ class OpShape:
     lanes in use of the last input block of a group. channels: physical output channels. macs: products the network
     defines (padding lanes excluded). table_bytes: 0 without a table. special: "scores" or "attend" where another feature map
     stands in the place of weights, "norm" of a LayerNorm, which reads its blocks twice, else "". window_of_keys: rows and
-    columns of an attention's windows, of which a tile is a part; (0, 0): none.
+    columns of an attention's windows; (0, 0): none. within: of what a tile is a part, 0 for any number: that of the windows, unless
+    those beside each other have equal keys.
     spread: above 1, channels are stored as pixels, a pixel a burst. parts: in scheme `dynamic`, how often the input is read,
     else 0. read, stored: bytes of an element of the input and of what is stored.
     """
@@ -34,6 +35,7 @@ class OpShape:
     macs: int = field(default=0, compare=False)
     special: str = ""
     window_of_keys: tuple[int, int] = (0, 0)
+    within: tuple[int, int] = (0, 0)
     spread: int = 1
     parts: int = 0
     read: int = 1

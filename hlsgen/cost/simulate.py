@@ -7,10 +7,10 @@ The processes do what the templates' loops do, in the same order, in chunks of C
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from hlsgen.cost.attention import DIVIDER_DEPTH, EXPONENTS
+from hlsgen.cost.attention import DIVIDER_DEPTH, EXPONENTS, TURNED, neighbours
 from hlsgen.cost.cycles import parameter_beats
 from hlsgen.cost.events import Get, Join, Move, Process, Put, Simulator, Stream
-from hlsgen.cost.hardware import LOOP, OP_START, OP_STOP, Link
+from hlsgen.cost.hardware import GATHER, LOOP, OP_START, OP_STOP, Link
 from hlsgen.cost.program_shapes import op_shapes
 from hlsgen.cost.shape import OpShape
 from hlsgen.cost.streams import Depths, stream_depths
@@ -219,18 +219,27 @@ class _Op:
 
     # ---- the processes -----------------------------------------------------------------------------------------
 
-    def move(self, beats: int) -> Move:
-        return Move(beats * self.way.beat_cycles, beats * self.engine.beat / self.core.memory_bytes)
+    def move(self, beats: int, interval: float = 0.0) -> Move:
+        """interval: cycles from beat to beat, where more than the port's."""
+        return Move(beats * max(interval, self.way.beat_cycles), beats * self.engine.beat / self.core.memory_bytes)
 
-    def burst(self, beats: int, stream: Stream | None, each: int = 1) -> Process:
+    def burst(self, beats: int, stream: Stream | None, each: int = 1, interval: float = 0.0) -> Process:
         """beats: that go into the stream, each of so many from memory."""
         yield float(self.way.burst)
         while beats > 0:
             n = min(self.chunk, beats)
-            yield self.move(n * each)
+            yield self.move(n * each, interval)
             if stream is not None:
                 yield Put(stream, n)
             beats -= n
+
+    def rows(self, runs: int, beats: int, stream: Stream) -> Process:
+        """`read_rows` of templates/engine/walk.h."""
+        if runs > 1 and beats < GATHER and self.shape.spread == 1:
+            yield from self.burst(runs * beats, stream, interval=self.way.read_interval)
+            return
+        for _ in range(runs):
+            yield from self.burst(beats, stream)
 
     def span(self, process: str, tile: int, start: float) -> None:
         if self.core.trace:
@@ -243,8 +252,7 @@ class _Op:
             _, y_begin, y_end, x_begin, x_end = self.patch(y, x, rows, cols)
             for c in range(inputs):
                 bursts, beats = self.read(y_end - y_begin, x_begin, x_end, self.upsample_of(g * inputs + c))
-                for _ in range(bursts):
-                    yield from self.burst(beats, self.input)
+                yield from self.rows(bursts, beats, self.input)
             self.span("load", t, start)
 
     def load_floats(self) -> Process:
@@ -306,44 +314,64 @@ class _Op:
             self.span("weights", t * groups.count * -(-groups.outputs // tile.blocks), start)
 
     def load_operand(self) -> Process:
-        """Keys or values, a block of TM x TM a time; keys are turned when their block is there."""
+        """Values, a block of TM x TM a time; keys TURNED blocks a time, turned when they are there."""
         inputs, scores = self.shape.groups.inputs, self.shape.special == "scores"
+        interval = 0.0 if neighbours(self.shape) else self.way.read_interval
         for *_, blocks in self.walk():
             for c in range(self.shape.filled_only, inputs):
                 beats = self.passes(c, 1) * self.weight_beats
-                row = self.shape.window_of_keys[1]
-                bursts = (
-                    1 + (self.engine.tm - 1) / row if row else 1
-                )  # a block's tokens lie in as many rows, on average
-                for _ in range(blocks):
-                    yield float(round((bursts - 1) * self.way.burst))
-                    if not scores:
-                        yield from self.burst(beats, self.operand, self.shape.stored)
-                        continue
-                    yield self.way.burst + 0.0
-                    yield self.move(self.engine.tm * self.stored_beats)
-                    yield float(LOOP)
-                    left = beats
+                if self.shape.dynamic:
+                    yield from self.load_floats_of_operand(beats, blocks)
+                    continue
+                if not scores:
+                    for _ in range(blocks):
+                        yield from self.burst(beats, self.operand, interval=interval)
+                    continue
+                for first in range(0, blocks, TURNED):
+                    some = min(TURNED, blocks - first)
+                    yield float(self.way.burst)
+                    yield self.move(some * self.engine.tm * self.block_beats, interval)
+                    yield float(2 * LOOP)
+                    left = some * beats
                     while left > 0:
                         n = min(self.chunk, left)
                         yield float(n)
                         yield Put(self.operand, n)
                         left -= n
 
+    def load_floats_of_operand(self, beats: int, blocks: int) -> Process:
+        """Scheme dynamic: keys are turned when their block is there."""
+        row = self.shape.window_of_keys[1]
+        bursts = 1 + (self.engine.tm - 1) / row if row else 1  # a block's tokens lie in as many rows, on average
+        for _ in range(blocks):
+            yield float(round((bursts - 1) * self.way.burst))
+            if self.shape.special != "scores":
+                yield from self.burst(beats, self.operand, self.shape.stored)
+                continue
+            yield self.way.burst + 0.0
+            yield self.move(self.engine.tm * self.stored_beats)
+            yield float(LOOP)
+            left = beats
+            while left > 0:
+                n = min(self.chunk, left)
+                yield float(n)
+                yield Put(self.operand, n)
+                left -= n
+
     def load_residual(self) -> Process:
         for t, (_, _, _, rows, cols, blocks) in enumerate(self.walk()):
             start = self.simulator.now
             for _ in range(blocks):
-                for beats in self.out_bursts(rows, cols):
-                    yield from self.burst(beats, self.residual)
+                yield from self.rows(*self.out_bursts(rows, cols), self.residual)
             self.span("residual", t, start)
 
-    def out_bursts(self, rows: int, cols: int) -> list[int]:
+    def out_bursts(self, rows: int, cols: int) -> tuple[int, int]:
+        """Runs of a block of a tile, and beats of each."""
         if self.shape.spread > 1:
-            return [self.stored_beats] * (rows * cols)
+            return rows * cols, self.stored_beats
         if cols == self.shape.size_out[1]:
-            return [rows * cols * self.stored_beats]
-        return [cols * self.stored_beats] * rows
+            return 1, rows * cols * self.stored_beats
+        return rows, cols * self.stored_beats
 
     def mac(self) -> Process:
         weights = self.operand if self.shape.attends else self.weights
@@ -452,12 +480,17 @@ class _Op:
         for t, (_, _, _, rows, cols, blocks) in enumerate(self.walk()):
             start = self.simulator.now
             for _ in range(blocks + self.told(t)):
-                for beats in self.out_bursts(rows, cols):
-                    while beats > 0:
-                        n = min(beats, self.chunk)
+                runs, beats = self.out_bursts(rows, cols)
+                interval = 0.0
+                if runs > 1 and beats < GATHER and self.shape.spread == 1 and not self.shape.dynamic:
+                    runs, beats, interval = 1, runs * beats, self.way.write_interval
+                for _ in range(runs):
+                    left = beats
+                    while left > 0:
+                        n = min(left, self.chunk)
                         yield Get(self.output, n)
-                        yield self.move(n)
-                        beats -= n
+                        yield self.move(n, interval)
+                        left -= n
                     yield float(self.way.write_latency + LOOP)
             self.span("store", t, start)
 

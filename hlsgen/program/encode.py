@@ -256,13 +256,16 @@ def _attention(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]:
     plane = _plane(program, operand.source.tensor)
     other = program.tensors[operand.source.tensor]
     line = other.width * tm * other.element // program.engine.beat
-    whole = operand.window == (0, 0)
+    (rows, columns), width = operand.window, other.width
+    across = operand.keys if operand.window == (0, 0) or columns == width else columns  # neighbours in memory
     values = (
         program.tensors[operand.source.tensor].address + operand.source.first_block * plane,
         plane,
         operand.keys,
         (operand.keys - 1) % tm + 1,
-        *((WHOLE, WHOLE, operand.keys, 0) if whole else (*operand.window, operand.window[1], line)),
+        *(n or WHOLE for n in operand.within),
+        across,
+        line if rows else 0,
         int(op.requant.multiplier[0]),
         int(op.requant.shift[0]),
         operand.zero_point,

@@ -289,7 +289,15 @@ class Builder:
         )
         rows, columns = (int(n) for n in node.get_attr("window"))
         keys = rows * columns or y.height * y.width
-        operand = Operand(y.sources[0], y.lanes, int(node.get_attr("heads")), keys, y.quant.zero_point, (rows, columns))
+        operand = Operand(
+            y.sources[0],
+            y.lanes,
+            int(node.get_attr("heads")),
+            keys,
+            y.quant.zero_point,
+            (rows, columns),
+            alike=self.alike(y, rows, columns),
+        )
         size = (x.height, x.width)
         op = Op(
             name,
@@ -307,6 +315,15 @@ class Builder:
             **more,
         )
         self.emit(op, lanes, size, constants.out)
+
+    def alike(self, y: View, rows: int, columns: int) -> tuple[bool, bool]:
+        """Whether a constant map is the same in windows below each other, and in those beside each other."""
+        held = self.constants.get(y.sources[0].tensor)
+        if held is None or not rows:
+            return False, False
+        c, h, w = held.shape
+        below, beside = held.reshape(c, h // rows, rows, w), held.reshape(c, h, w // columns, columns)
+        return bool((below == below[:, :1]).all()), bool((beside == beside[:, :, :1]).all())
 
     def _grow(self, node: Any) -> None:
         """Zeros below and on the right: where convolutions read them they are their padding, else they are copied in."""
@@ -376,8 +393,10 @@ class Builder:
         """Give the op its tile and its output tensor, of these lanes and this size."""
         made, grid = spread_lanes(lanes, op.spread), (size[0] // op.spread, size[1] // op.spread)
         groups = groups_between(op, made, self.engine.tm)
-        within = op.operand.window if op.operand is not None else (0, 0)
-        tile = choose_tile(self.engine, op.window, grid, groups, op.multiplies, op.name, op.special, within, op.spread)
+        window, within = (op.operand.window, op.operand.within) if op.operand is not None else ((0, 0), (0, 0))
+        tile = choose_tile(
+            self.engine, op.window, grid, groups, op.multiplies, op.name, op.special, window, within, op.spread
+        )
         self.ops.append(replace(op, tile=tile))
         few = op.kind != "scores" or (max(lanes) + 1) * size[0] * size[1] < attention.MANY_SCORES
         self.tensor(op.out, lanes, size, quant, reference=reference or op.out, compared=few)

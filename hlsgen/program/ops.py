@@ -161,6 +161,7 @@ class Operand:
     source: its blocks, none upsampled; every head's channels begin a block. lanes: its logical channel in each physical
     lane (-1: none). zero_point: of its integers. keys: tokens, height * width. window: (rows, columns) of the windows within
     which queries meet keys, in maps of one size; (0, 0): all meet all. others: sources that follow the first, in scheme `dynamic`.
+    alike: whether the windows below each other, beside each other have equal keys (a constant map's).
     """
 
     source: Source
@@ -170,6 +171,13 @@ class Operand:
     zero_point: int
     window: tuple[int, int] = (0, 0)
     others: tuple[Source, ...] = ()
+    alike: tuple[bool, bool] = (False, False)
+
+    @property
+    def within(self) -> tuple[int, int]:
+        """Rows and columns of queries that meet the same keys, in which a tile has to lie; 0: any number."""
+        rows, columns = (0 if alike else n for n, alike in zip(self.window, self.alike, strict=True))
+        return rows, columns
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,7 @@ def _operand(row: dict[str, Any]) -> Operand:
             "others": tuple(Source(**s) for s in row["others"]),
             "lanes": tuple(row["lanes"]),
             "window": tuple(row["window"]),
+            "alike": tuple(row["alike"]),
         }
     )
 

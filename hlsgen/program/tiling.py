@@ -29,6 +29,7 @@ def choose_tile(
     where: str,
     special: str = "",
     window_of_keys: tuple[int, int] = (0, 0),
+    within: tuple[int, int] = (0, 0),
     spread: int = 1,
 ) -> Tile:
     """A good tile before the part is known; size: the output's height and width.
@@ -51,6 +52,7 @@ def choose_tile(
         channels,
         special=special,
         window_of_keys=window_of_keys,
+        within=within,
         spread=spread,
     )
     return best_tile(engine, shape, Link(), stream_depths(engine), where)[0]
@@ -90,7 +92,7 @@ def candidates(engine: EngineConfig, shape: OpShape) -> tuple[Ints, Ints, Ints]:
         shape.size_out,
         shape.groups,
         shape.convolves,
-        shape.window_of_keys,
+        shape.within,
     )
 
 

@@ -225,7 +225,7 @@ inline void load_tokens(const op_t &op, const beat_t *memory, int at, int keys, 
             }
             if ((quarter & 3) == 3) {
                 if (op.kind == OP_SCORES) {
-                    turn_put(bank, key, quarter / 4, word);
+                    turn_put(bank, key * BLOCK_BEATS + quarter / 4, word);
                 } else {
                     out.write(word);
                 }
@@ -293,7 +293,7 @@ inline void load_operand(const op_t &op, const beat_t *memory, hls::stream<beat_
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=0 max=TURN_BEATS
                         const int channel = i / BLOCK_BEATS;
-                        out.write(turn_get(bank, channel, i % BLOCK_BEATS, scores && channel < used ? keys : 0));
+                        out.write(turn_get(bank, 0, channel, i % BLOCK_BEATS, scores && channel < used ? keys : 0));
                     }
                 }
                 block_begins = place;

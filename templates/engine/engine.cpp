@@ -52,10 +52,10 @@ static void run_op(int index, const beat_t *feature_maps, const beat_t *residual
 
 void hlsgen_engine(const beat_t *feature_maps, const beat_t *residuals, const beat_t *parameters, beat_t *results,
                    int first, int count, unsigned &identity) {
-#pragma HLS INTERFACE m_axi port=feature_maps offset=slave bundle=feature_maps depth=FMAP_BEATS num_read_outstanding=4 max_read_burst_length=64
-#pragma HLS INTERFACE m_axi port=residuals offset=slave bundle=residuals depth=FMAP_BEATS num_read_outstanding=4 max_read_burst_length=64
-#pragma HLS INTERFACE m_axi port=parameters offset=slave bundle=parameters depth=PARAMETER_MEMORY_BEATS num_read_outstanding=4 max_read_burst_length=64
-#pragma HLS INTERFACE m_axi port=results offset=slave bundle=results depth=FMAP_BEATS num_write_outstanding=4 max_write_burst_length=64
+#pragma HLS INTERFACE m_axi port=feature_maps offset=slave bundle=feature_maps depth=FMAP_BEATS num_read_outstanding=32 max_read_burst_length=16
+#pragma HLS INTERFACE m_axi port=residuals offset=slave bundle=residuals depth=FMAP_BEATS num_read_outstanding=32 max_read_burst_length=16
+#pragma HLS INTERFACE m_axi port=parameters offset=slave bundle=parameters depth=PARAMETER_MEMORY_BEATS num_read_outstanding=32 max_read_burst_length=16
+#pragma HLS INTERFACE m_axi port=results offset=slave bundle=results depth=FMAP_BEATS num_write_outstanding=32 max_write_burst_length=16
 #pragma HLS INTERFACE s_axilite port=feature_maps
 #pragma HLS INTERFACE s_axilite port=residuals
 #pragma HLS INTERFACE s_axilite port=parameters

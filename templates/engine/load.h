@@ -12,7 +12,7 @@
 
 #ifndef DYNAMIC
 // Input patches, one channel block after another; only what lies on the map (the MAC process inserts the padding).
-// A tile as wide as the map is one burst; a narrower one is a burst a row.
+// A tile as wide as the map is one burst; a narrower one is a run a row (read_rows).
 inline void load_input(int index, const beat_t *memory, hls::stream<beat_t> &out) {
 #pragma HLS INLINE off
     const op_t op = PROGRAM[index];
@@ -37,16 +37,9 @@ inline void load_input(int index, const beat_t *memory, hls::stream<beat_t> &out
             const int bursts = whole ? least(rows, 1) : rows;
             const int length = (whole ? times(rows, columns) : columns) * BLOCK_BEATS;
             const int block_at = src.base + times(block - s_begin, src.plane) + column * BLOCK_BEATS;
-            for (int r = 0; r < bursts; r++) {
-#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_ROWS
-                const int row = (p.y_begin + r) >> src.upsample;
-                const int at = block_at + times(row, src.width) * BLOCK_BEATS;
-                for (int i = 0; i < length; i++) {
-#pragma HLS PIPELINE II=1
-#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BURST
-                    out.write(memory[at + i]);
-                }
-            }
+            const int pitch = src.width * BLOCK_BEATS;
+            const int at = block_at + times(p.y_begin >> src.upsample, pitch);
+            read_rows(memory, at, bursts, length, pitch, p.y_begin, src.upsample, out);
         }
         walk_next(w, op);
     }
@@ -75,16 +68,7 @@ inline void load_residual(int index, const beat_t *memory,
         int block_at = op.residual + w.block_at + w.row_at + w.col_at;
         for (int b = 0; b < blocks; b++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
-            int at = block_at;
-            for (int r = 0; r < bursts; r++) {
-#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_ROWS
-                for (int i = 0; i < length; i++) {
-#pragma HLS PIPELINE II=1
-#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BURST
-                    out.write(memory[at + i]);
-                }
-                at += op.row;
-            }
+            read_rows(memory, block_at, bursts, length, op.row, 0, 0, out);
             block_at += op.plane;
         }
         walk_next(w, op);

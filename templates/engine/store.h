@@ -77,13 +77,13 @@ inline void store_output(int index, hls::stream<beat_t> &in, beat_t *memory) {
         for (int b = 0; b < blocks; b++) {
 #endif
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
+#ifdef DYNAMIC
             int at = block_at;
             for (int r = 0; r < bursts; r++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_ROWS
                 for (int i = 0; i < length; i++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BURST
-#ifdef DYNAMIC
                     const beat_t b = in.read();
                     for (int j = 0; j < FLOATS; j++) {
 #pragma HLS UNROLL
@@ -92,12 +92,12 @@ inline void store_output(int index, hls::stream<beat_t> &in, beat_t *memory) {
                         most_order = most(order, most_order);
                     }
                     memory[at + i] = b;
-#else
-                    memory[at + i] = in.read();
-#endif
                 }
                 at += op.row;
             }
+#else
+            write_rows(memory, block_at, bursts, length, op.row, in);
+#endif
             block_at += op.plane;
         }
 #ifdef ATTENTION

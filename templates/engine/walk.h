@@ -21,6 +21,70 @@ inline int times(int a, int b) {
 inline int least(int a, int b) { return a < b ? a : b; }
 inline int most(int a, int b) { return a > b ? a : b; }
 
+// `rows` runs of `length` beats, `pitch` beats apart, of which 2^upsample read the same (the first is number `first` of its own).
+// A run is a burst, and bursts wait for each other; runs shorter than GATHER are read by one loop instead, whose requests, a
+// beat each, overlap.
+inline void read_rows(const beat_t *memory, int at, int rows, int length, int pitch, int first, int upsample,
+                      hls::stream<beat_t> &out) {
+#pragma HLS INLINE
+    const int mask = (1 << upsample) - 1;
+    if (rows > 1 && length < GATHER) {
+        const int beats = times(rows, length);
+        int row_at = at, row = first & mask, i = 0;
+        for (int n = 0; n < beats; n++) {
+#pragma HLS PIPELINE II=1
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BURST
+            out.write(memory[row_at + i]);
+            i++;
+            if (i == length) {
+                i = 0;
+                row = (row + 1) & mask;
+                if (row == 0) row_at += pitch;
+            }
+        }
+        return;
+    }
+    for (int r = 0; r < rows; r++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_ROWS
+        const int row_at = at + times((((first & mask) + r) >> upsample), pitch);
+        for (int i = 0; i < length; i++) {
+#pragma HLS PIPELINE II=1
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BURST
+            out.write(memory[row_at + i]);
+        }
+    }
+}
+
+// The same for what is written.
+inline void write_rows(beat_t *memory, int at, int rows, int length, int pitch, hls::stream<beat_t> &in) {
+#pragma HLS INLINE
+    if (rows > 1 && length < GATHER) {
+        const int beats = times(rows, length);
+        int row_at = at, i = 0;
+        for (int n = 0; n < beats; n++) {
+#pragma HLS PIPELINE II=1
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BURST
+            memory[row_at + i] = in.read();
+            i++;
+            if (i == length) {
+                i = 0;
+                row_at += pitch;
+            }
+        }
+        return;
+    }
+    int row_at = at;
+    for (int r = 0; r < rows; r++) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_ROWS
+        for (int i = 0; i < length; i++) {
+#pragma HLS PIPELINE II=1
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BURST
+            memory[row_at + i] = in.read();
+        }
+        row_at += pitch;
+    }
+}
+
 // A place in the walk. Positions grow by addition; nothing is multiplied.
 struct walk_t {
     int y, x, m;             // tile indices
