@@ -67,7 +67,7 @@ def write_data(program: Program, folder: Path, image: Map, expected: Mapping[str
     tm = program.engine.tm
     inputs = [program.tensors[name] for name in program.inputs]
     given = [image, *(expected[t.reference] for t in inputs[1:])]
-    packed = [t.pack(values.astype(np.int8), tm) for t, values in zip(inputs, given, strict=True)]
+    packed = [in_memory(t, values, program.engine) for t, values in zip(inputs, given, strict=True)]
     np.concatenate(packed).tofile(folder / "image.bin")
     with (folder / "expected.bin").open("wb") as file:
         for tensor in (program.tensors[op.out] for op in program.ops):

@@ -183,7 +183,7 @@ def describe(op: Op, program: Program) -> str:
     parts += [f"channels to {op.spread} x {op.spread} pixels"] if op.spread > 1 else []
     if op.floats is not None:
         parts += [op.floats.reading] if op.kind == "convolution" else []
-        parts += ["GELU"] if op.floats.gelu else []
+        parts += [op.floats.activation] if op.floats.activation else []
     parts += [f"by {op.operand.source.tensor}, {op.operand.heads} heads"] if op.operand else []
     return ", ".join(parts)
 
@@ -200,7 +200,7 @@ def tensor_table(program: Program) -> dict[str, Any]:
         lanes += list(t.lanes)
     image = program.tensors[program.inputs[0]]
     row = _row(image.name, image.address, -1, len(image.lanes) // tm, image.height, image.width, -1)
-    beats = sum(program.tensors[name].bytes() for name in program.inputs) // program.engine.beat
+    beats = sum(program.tensors[name].beats(program.engine.beat) for name in program.inputs)
     return {"tensors": tensors, "lanes": lanes, "image": row, "input_beats": beats}
 
 

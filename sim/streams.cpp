@@ -26,6 +26,7 @@ static bool run_op(int index, memory_t &memory, std::FILE *report) {
 #endif
 #ifdef DYNAMIC
     hls::stream<scaling_t> scalings("scalings", 2);
+    hls::stream<beat_t> passed("passed", RESIDUAL_DEPTH);
 #endif
     beat_t *maps = &memory.maps[0];
     const beat_t *parameters = &memory.parameters[0];
@@ -35,7 +36,7 @@ static bool run_op(int index, memory_t &memory, std::FILE *report) {
     region.add("load_weights", [&] { load_weights(index, parameters, channels, weights); });
     region.add("load_residual", [&] { load_residual(index, maps, OPERAND_STREAM residual); });
     region.add("mac", [&] { mac(index, input, weights, OPERAND_STREAM FILLED_STREAMS sums); });
-    region.add("epilogue", [&] { epilogue(index, SCALING_STREAM channels, sums, ROW_SUMS_STREAM MOMENTS_STREAM residual, output); });
+    region.add("epilogue", [&] { epilogue(index, SCALING_STREAM PASSED_STREAM channels, sums, ROW_SUMS_STREAM MOMENTS_STREAM residual, output); });
     region.add("store_output", [&] { store_output(index, output, maps); });
     std::string why;
     if (!region.run(why)) {
@@ -50,7 +51,7 @@ static bool run_op(int index, memory_t &memory, std::FILE *report) {
                                      &moments,
 #endif
 #ifdef DYNAMIC
-                                     &scalings,
+                                     &scalings, &passed,
 #endif
     };
     if (report) std::fprintf(report, "%s{\"op\": \"%s\"", index ? ",\n" : "", TENSORS[index].name);

@@ -17,6 +17,7 @@ from hlsgen.quantize.spec import TensorQ
 Floats = npt.NDArray[np.float32]
 F = np.float32
 Reading = Literal["image", "levels", "integers"]
+Activation = Literal["", "gelu", "relu"]
 PARTS: dict[Reading, int] = {"image": 2, "levels": 1, "integers": 3}
 
 FLOAT = TensorQ(1.0, 0, 32)
@@ -117,13 +118,13 @@ class FloatOp:
 
     reading: how its input becomes the integers that are multiplied: an "image" is 8-bit integers already; "levels" are 8 bits
     by the input's own extent; "integers" are 16 bits. scale, bias: float32 [O], of a LayerNorm its weights and biases;
-    None of scores and attention. gelu: whether GELU follows. epsilon: a LayerNorm's.
+    None of scores, attention and what is elementwise. activation: what follows. epsilon: a LayerNorm's.
     """
 
     reading: Reading
     scale: Floats | None = None
     bias: Floats | None = None
-    gelu: bool = False
+    activation: Activation = ""
     epsilon: float = 0.0
 
     @property
@@ -185,6 +186,13 @@ def gelu(x: Floats) -> Floats:
     i, r = t >> 10, t & 1023
     v = PHI[i] * 1024 + (PHI[i + 1] - PHI[i]) * r
     return np.asarray(x * (v.astype(np.float32) * F(2.0**-30)))
+
+
+def activate(x: Floats, activation: Activation) -> Floats:
+    """What follows a sum's scale and bias."""
+    if activation == "gelu":
+        return gelu(x)
+    return np.where(x > 0, x, F(0)) if activation == "relu" else x
 
 
 # ---- softmax -------------------------------------------------------------------------------------------------------

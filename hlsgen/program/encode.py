@@ -213,7 +213,7 @@ def has_spread(program: Program) -> bool:
 def _spread(op: Op, program: Program) -> dict[str, int]:
     """The `op_t` fields of channels that are stored as pixels: beats from a pixel to the next that one of them makes."""
     out, engine = program.tensors[op.out], program.engine
-    pixel = engine.tm // engine.beat
+    pixel = engine.tm * out.element // engine.beat
     return {
         "spread": op.spread,
         "spread_blocks": len(out.lanes) // engine.tm,
@@ -325,7 +325,7 @@ def source_table(sources: tuple[Source, ...], program: Program) -> list[dict[str
 def parameter_bytes(op: Op, program: Program, table_size: int) -> npt.NDArray[np.int8]:
     """The activation table (where there is one) and eight bytes a physical output channel; int8."""
     if op.floats is not None:
-        return dynamic_parameters(op, np.array(program.tensors[op.out].lanes))
+        return dynamic_parameters(op, np.array(program.made(op).lanes))
     if op.operand is not None:
         return np.zeros(0, np.int8)
     lanes = np.array(program.made(op).lanes)

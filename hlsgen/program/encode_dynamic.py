@@ -7,10 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hlsgen.program.dynamic import LARGEST, halves
-from hlsgen.program.groups import BlockGroups, head_groups
+from hlsgen.program.groups import BlockGroups, block_groups, head_groups
 from hlsgen.program.ops import Op, Program, Source
 
 READINGS = {"image": 0, "levels": 1, "integers": 2}
+ACTIVATIONS = {"": 0, "gelu": 1, "relu": 2}
 CHANNEL_BYTES = 16  # a channel's bias, scale and sum of weights
 Weights = npt.NDArray[np.int8]
 
@@ -24,6 +25,8 @@ def dynamic_groups(op: Op, lanes: tuple[int, ...], tm: int) -> BlockGroups:
     blocks, outputs = len(op.lanes) // tm, len(lanes) // tm
     if op.kind == "norm":
         return BlockGroups(1, blocks, outputs)
+    if op.kind == "elementwise":
+        return block_groups(op.lanes, lanes, 1, 1, tm)
     if op.operand is None:
         return BlockGroups(1, blocks * op.floats.parts, outputs)
     heads = head_groups(op.kind, op.operand.heads, len(op.lanes), len(lanes), tm)
@@ -42,9 +45,9 @@ def stacked(op: Op, physical: Callable[[Op], Weights]) -> Weights:
 def dynamic_parameters(op: Op, lanes: npt.NDArray[np.int64]) -> Weights:
     """CHANNEL_BYTES a physical output channel: bias and scale (float32), sum of the weights (int32), nothing."""
     assert op.floats is not None
-    if op.operand is not None:
+    if op.floats.scale is None:
         return np.zeros(0, np.int8)
-    assert op.floats.scale is not None and op.floats.bias is not None
+    assert op.floats.bias is not None
     words, used = np.zeros((len(lanes), 4), np.uint32), lanes >= 0
     words[used, 0] = op.floats.bias.view(np.uint32)[lanes[used]]
     words[used, 1] = op.floats.scale.view(np.uint32)[lanes[used]]
@@ -65,14 +68,15 @@ def dynamic_fields(op: Op, program: Program, groups: BlockGroups) -> dict[str, i
         "reading": READINGS[f.reading],
         "part": part,
         "parts": f.parts,
-        "gelu": int(f.gelu),
+        "activation": ACTIVATIONS[f.activation],
         "extent": extent_beat(program, op.out),
         "source_count": len(op.sources),
         "operand_source": 0,
         "operand_count": len(operand_sources(op)),
     }
-    norm = {"steps": 0, "norm_epsilon": int(np.float32(f.epsilon).view(np.int32))}
-    return fields | (norm if op.kind == "norm" else {})
+    if op.kind == "norm":
+        fields["norm_epsilon"] = int(np.float32(f.epsilon).view(np.int32))
+    return fields if op.multiplies else fields | {"steps": 0}
 
 
 def extent_beat(program: Program, tensor: str) -> int:

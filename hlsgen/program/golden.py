@@ -69,13 +69,14 @@ def execute(op: Op, program: Program, value: Callable[[str], Map]) -> Map:
     out, made = program.tensors[op.out], program.made(op)
     x = gather(op, program, value)
     if op.floats is not None:
-        columns = _windows(x, op, (out.height, out.width), 0)
+        columns = _windows(x, op, (made.height, made.width), 0)
         other = physical(op.residual, program, value)[out.lane_of()] if op.residual is not None else None
         operand = None
         if op.operand is not None:
             held = np.concatenate([physical(source, program, value) for source in operand_sources(op)])
             operand = logical(held, op.operand.lanes)
-        return golden_dynamic.execute(op, x, columns, other, operand, value)
+        y = golden_dynamic.execute(op, x, columns, other, operand, value)
+        return pixels_of(y, op.spread) if op.spread > 1 else y
     if op.norm is not None:
         return np.moveaxis(layer_norm(np.moveaxis(x.astype(np.int64), 0, -1), op.norm), -1, 0).astype(np.int8)
     if op.operand is not None:

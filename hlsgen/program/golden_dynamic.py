@@ -68,9 +68,7 @@ def execute(
         return y.reshape(x.shape)
     if operand is not None:
         return multiply(op, x, operand, value)
-    y = convolve(op, columns, value)
-    if f.gelu:
-        y = d.gelu(y)
+    y = d.activate(x if op.weights is None else convolve(op, columns, value), f.activation)
     return y if other is None else y + other
 
 
@@ -88,6 +86,7 @@ def convolve(op: Op, columns: npt.NDArray[Any], value: Value) -> Floats:
     f, w = op.floats, op.weights
     assert f is not None and f.scale is not None and f.bias is not None and w is not None
     fields, weight = columns.reshape(w[0].size, -1), w.reshape(len(w), -1)
+    assert op.groups == 1
     if f.reading == "levels":
         found = extents(op.sources, value)
         levels = d.choose(min(low for low, _ in found), max(high for _, high in found))

@@ -1,7 +1,8 @@
 """Lowering in scheme `dynamic` (docs/arithmetic-dynamic.md): float32 tensors, integers only between load and epilogue.
 
-The rules of `hlsgen.program.lower` hold but for the fifth: nothing is copied, so what an op cannot address is refused. Keys
-and values may be several maps side by side.
+The rules of `hlsgen.program.lower` hold but for the fifth: copies keep channels in their lanes, so what an op cannot address else is
+refused. Keys and values may be several maps side by side. A linear layer's input that is one token of several is copied, for
+an extent of its own.
 """
 
 from dataclasses import replace
@@ -13,7 +14,7 @@ from hlsgen.errors import HlsgenError
 from hlsgen.program import lower
 from hlsgen.program.arithmetic import Requant
 from hlsgen.program.attention import MOST_KEYS
-from hlsgen.program.dynamic import FLOAT, F, FloatOp, Floats
+from hlsgen.program.dynamic import FLOAT, Activation, F, FloatOp, Floats
 from hlsgen.program.ops import EngineConfig, Op, Operand, Window
 from hlsgen.program.views import View, headed, padded_lanes
 from hlsgen.quantize.spec import TensorQ
@@ -38,27 +39,29 @@ class DynamicBuilder(lower.Builder):
         x, name, window = self.views[node.inputs[0]], node.outputs[0], lower.window_of(node)
         weights = np.ascontiguousarray(np.asarray(node.get_attr("weight_data")).transpose(3, 2, 0, 1))
         scale, bias = (np.asarray(node.get_attr(key), np.float32) for key in ("weight_scale", "bias_data"))
-        if (
-            int(node.get_attr("groups") or 1) != 1
-            or int(node.get_attr("depth_to_space") or 1) != 1
-            or node.get_attr("activation") not in (None, "gelu")
-        ):
-            raise HlsgenError(
-                f"convolution {node.name} has groups, another activation than GELU, or makes pixels of channels, which "
-                "scheme dynamic cannot; use --scheme fixed"
-            )
+        kind, spread = str(node.get_attr("activation") or ""), int(node.get_attr("depth_to_space") or 1)
+        if int(node.get_attr("groups") or 1) != 1:
+            raise HlsgenError(f"convolution {node.name} has groups, which scheme dynamic cannot; use --scheme fixed")
         reading: Any = "levels" if weights.dtype == np.int8 else "integers"
         if x.quant.bits == 8:  # an image: its scale and zero point are known, so they are in scale and bias
             reading = "image"
             scale, bias = _of_image(weights, scale, bias, x.quant)
         if self.tensors[x.sources[0].tensor].fold > 1:
             weights, window = lower.fold_weights(weights, window), lower.fold_window(window)
-        residual, lanes = None, padded_lanes(len(weights), frozenset(self.cuts.get(name, ())), self.engine.tm)
+        if (
+            reading == "levels" and (x.height, x.width) == (1, 1) and self.cropped(x)
+        ):  # a token has an extent of its own
+            self.windowed(self.fresh(node.inputs[0]), x, Window(), (1, 1), "elementwise", reference=node.inputs[0])
+            x = self.views[node.inputs[0]]
+        residual, lanes = (
+            None,
+            padded_lanes(len(weights) // spread**2, frozenset(self.cuts.get(name, ())), self.engine.tm),
+        )
         if node.get_attr("residual"):
             other = self.addressable(node.get_attr("residual"))
             residual, lanes = other.sources[0], other.lanes
-        floats = FloatOp(reading, scale, bias, node.get_attr("activation") == "gelu")
-        op = self.op(name, "convolution", x, window, floats, weights=weights, residual=residual)
+        floats = FloatOp(reading, scale, bias, self.activation(name, kind))
+        op = self.op(name, "convolution", x, window, floats, weights=weights, residual=residual, spread=spread)
         self.emit(op, lanes, lower.output_size(node), FLOAT)
 
     def _norm(self, node: Any) -> None:
@@ -103,13 +106,47 @@ class DynamicBuilder(lower.Builder):
         made = Op(name, kind, x.sources, x.lanes, size, x.quant, name, window, 1, NONE, self.no_tile, **more)
         return replace(made, floats=floats)
 
-    def windowed(self, name: str, *args: Any, **more: Any) -> None:
-        raise HlsgenError(f"scheme dynamic has no machine op for layer {name} of its own; use --scheme fixed")
+    def activation(self, name: str, kind: str) -> Activation:
+        if kind not in ("", "gelu", "relu"):
+            raise HlsgenError(f"scheme dynamic has no {kind} at {name}; its activations are GELU and ReLU")
+        return kind  # type: ignore[return-value]
 
-    def repack(self, name: str, *args: Any, **more: Any) -> None:
-        raise HlsgenError(
-            f"scheme dynamic cannot copy the map {name}, whose channels an op does not address; use --scheme fixed"
-        )
+    def _activation(self, node: Any) -> None:
+        x = self.views[node.inputs[0]]
+        floats = FloatOp("levels", activation=self.activation(node.name, str(node.get_attr("activation"))))
+        self.windowed(node.outputs[0], x, Window(), (x.height, x.width), "elementwise", floats=floats)
+
+    def _add(self, node: Any) -> None:
+        a = self.views[node.inputs[0]]
+        b = self.addressable(node.inputs[1], lanes=a.lanes)
+        self.windowed(node.outputs[0], a, Window(), (a.height, a.width), "elementwise", residual=b.sources[0])
+
+    def windowed(
+        self,
+        name: str,
+        x: View,
+        window: Window,
+        size: tuple[int, int],
+        kind: Any,
+        quant: TensorQ | None = None,
+        reference: str | None = None,
+        floats: FloatOp | None = None,
+        **more: Any,
+    ) -> None:
+        """An op without products: a copy, an activation, an addition."""
+        if kind != "elementwise" or any(source.upsample for source in x.sources):
+            raise HlsgenError(f"scheme dynamic has no machine op for layer {name} ({kind}); use --scheme fixed")
+        op = self.op(name, "elementwise", x, window, floats or FloatOp("levels"), **more)
+        self.emit(op, x.lanes, size, FLOAT, reference)
+
+    def repack(self, name: str, lanes: tuple[int, ...], size: tuple[int, int] | None = None, spread: int = 1) -> None:
+        """Copy a view into a tensor of its own; channels stay in their lanes."""
+        x = self.views[name]
+        if lanes != x.lanes or spread != 1 or (size or (x.height, x.width)) != (x.height, x.width):
+            raise HlsgenError(
+                f"scheme dynamic cannot move the channels of {name}, which an op does not address as they lie; use --scheme fixed"
+            )
+        self.windowed(self.fresh(name), x, Window(), (x.height, x.width), "elementwise", reference=name)
 
 
 def _of_image(weights: Any, scale: Floats, bias: Floats, image: TensorQ) -> tuple[Floats, Floats]:

@@ -36,7 +36,11 @@ def save(program: Program, folder: Path) -> None:
             row["norm"] = {"out": asdict(op.norm.out), "epsilon": op.norm.epsilon, "shift": op.norm.shift}
             arrays[f"{i}.gain"], arrays[f"{i}.offset"] = op.norm.gain, op.norm.offset
         if op.floats is not None:
-            row["floats"] = {"reading": op.floats.reading, "gelu": op.floats.gelu, "epsilon": op.floats.epsilon}
+            row["floats"] = {
+                "reading": op.floats.reading,
+                "activation": op.floats.activation,
+                "epsilon": op.floats.epsilon,
+            }
             if op.floats.scale is not None:
                 arrays[f"{i}.scale"], arrays[f"{i}.offset"] = op.floats.scale, op.floats.bias
         for name in ARRAYS:
@@ -119,7 +123,7 @@ def _operand(row: dict[str, Any]) -> Operand:
 
 
 def _floats(row: dict[str, Any], scale: Any, bias: Any) -> FloatOp:
-    return FloatOp(row["reading"], scale, bias, bool(row["gelu"]), float(row["epsilon"]))
+    return FloatOp(row["reading"], scale, bias, row["activation"], float(row["epsilon"]))
 
 
 def _norm(row: dict[str, Any], gain: Any, offset: Any) -> Norm:

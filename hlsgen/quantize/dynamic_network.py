@@ -6,7 +6,7 @@ that was cut into several convolutions keeps its one weight scale.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,8 @@ def dynamic_spec(network: fx.GraphModule, linears: Linears) -> QuantSpec:
         if isinstance(module, nn.Conv2d) and node.name not in convs:
             integers, fine = quantize_conv(node.name, _weight(network, node.name).astype(np.float64))
             convs[node.name] = ConvQ(integers, fine.astype(np.float64), _bias(network, node.name))  # type: ignore[arg-type]
-    tensors = {n.name: IMAGE if n.op == "placeholder" else FLOAT for n in network.graph.nodes if is_tensor(n)}
+    first = next(n for n in network.graph.nodes if n.op == "placeholder")
+    tensors = {n.name: IMAGE if n is first else FLOAT for n in network.graph.nodes if is_tensor(n)}
     order = [n.name for n in network.graph.nodes if n.name in convs]
     return QuantSpec("dynamic", tensors, {name: convs[name] for name in order})
 
@@ -106,24 +107,31 @@ class DynamicReference(nn.Module):
         return cls(network, dynamic_spec(network, linears), shape)
 
     @torch.inference_mode()
-    def forward(self, image: Any) -> tuple[Tensor, ...]:
-        """The network's outputs, float32 [1, C, H, W]."""
+    def forward(self, *inputs: Any) -> tuple[Tensor, ...]:
+        """The network's outputs, float32 [1, C, H, W], for the image and what other inputs there are."""
         self._run.kept = {}
-        results = self._run.run(_batch(image))
-        return tuple(results)
+        return tuple(self._run.run(*(_batch(x) for x in inputs)))
+
+    def tensors(self, inputs: Any) -> dict[str, npt.NDArray[Any]]:
+        """Every tensor by node name, [C, H, W]: the image int8, the others float32. Scores too many to keep are left out.
+
+        inputs: the image, or all inputs in a tuple.
+        """
+        given = inputs if isinstance(inputs, tuple) else (inputs,)
+        kept = {name: value[0].numpy() for name, value in self.values(given).items()}
+        first = next(n.name for n in self.network.graph.nodes if n.op == "placeholder")
+        return kept | {first: self.quantize_input(given[0])}
+
+    def values(self, inputs: Any) -> dict[str, Tensor]:
+        """By node name, every tensor as real numbers, float32 [1, C, H, W]."""
+        self(*(inputs if isinstance(inputs, tuple) else (inputs,)))
+        return dict(self._run.kept)
 
     @torch.inference_mode()
-    def tensors(self, image: Any) -> dict[str, npt.NDArray[Any]]:
-        """Every tensor by node name, [C, H, W]: the image int8, the others float32. Scores too many to keep are left out."""
-        self(image)
-        kept = {name: value[0].numpy() for name, value in self._run.kept.items()}
-        first = next(n.name for n in self.network.graph.nodes if n.op == "placeholder")
-        return kept | {first: self.quantize_input(image)}
-
-    def values(self, image: Any) -> dict[str, Tensor]:
-        """By node name, every tensor as real numbers, float32 [1, C, H, W]."""
-        self(image)
-        return dict(self._run.kept)
+    def prompts(self, image: Any, given: Any) -> Iterator[tuple[Tensor, ...]]:
+        """The outputs for each of several sets of further inputs with one image."""
+        for others in given:
+            yield self(image, *others)
 
     def quantize_input(self, image: Any) -> npt.NDArray[np.int8]:
         """The engine's input: levels 0..255 less 128, int8 [C, H, W]."""
@@ -172,6 +180,5 @@ class _Run(fx.Interpreter):
 
 
 def _batch(image: Any) -> Tensor:
-    """An image, or the one input of a network, as a batch."""
-    x = torch.as_tensor(image[0] if isinstance(image, tuple) else image, dtype=torch.float32)
+    x = torch.as_tensor(image, dtype=torch.float32)
     return x if x.ndim == 4 else x[None]

@@ -24,6 +24,13 @@ const float SMALLEST_SCALE = 6.1e-5f;
 const float LOG2_E = 94548.46f;  // 65536 / ln 2
 const float FAR = 2097152.0f;
 
+// What follows a sum's scale and bias.
+enum activation_kind {
+    ACTIVATE_NOT = 0,
+    ACTIVATE_GELU = 1,
+    ACTIVATE_RELU = 2,
+};
+
 // What brings sums back to floats, from load_input to the epilogue. zero: times a channel's sum of weights, added to its sums.
 struct scaling_t {
     float scale;
@@ -173,6 +180,18 @@ inline float gelu(float x, int copy) {
     const line_t line = PHI[copy][t >> 10];
     const int v = line.value * 1024 + line.step * (t & 1023);
     return x * times_power(float(v), -30);
+}
+
+// A beat on its way to memory; what its floats are by order, the least and the most so far.
+inline beat_t kept(const beat_t &b, int &least_order, int &most_order) {
+#pragma HLS INLINE
+    for (int j = 0; j < FLOATS; j++) {
+#pragma HLS UNROLL
+        const int order = order_of(float_of(word_at(b, j)));
+        least_order = order < least_order ? order : least_order;
+        most_order = order > most_order ? order : most_order;
+    }
+    return b;
 }
 
 #ifdef NORM

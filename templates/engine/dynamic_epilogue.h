@@ -5,7 +5,8 @@
 #include "dynamic.h"
 #include "walk.h"
 
-inline void epilogue(int index, hls::stream<scaling_t> &scalings, hls::stream<beat_t> &parameters, hls::stream<sums_t> &in,
+inline void epilogue(int index, hls::stream<scaling_t> &scalings, hls::stream<beat_t> &passed,
+                     hls::stream<beat_t> &parameters, hls::stream<sums_t> &in,
 #ifdef ATTENTION
                      hls::stream<row_sum_t> &row_sums,
 #endif
@@ -35,10 +36,11 @@ inline void epilogue(int index, hls::stream<scaling_t> &scalings, hls::stream<be
 #else
     const bool norms = false;
 #endif
+    const bool passes = op.kind == OP_MAXIMUM;
     const scaling_t scaling = scalings.read();
 
     // A channel's bias, scale and sum of weights, four bytes each; four more hold nothing.
-    const int parameter_beats = attends ? 0 : op.channels * CHANNEL_BYTES / BEAT;
+    const int parameter_beats = attends || passes ? 0 : op.channels * CHANNEL_BYTES / BEAT;
     for (int i = 0; i < parameter_beats; i++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=TM max=MAX_PARAMETER_BEATS
@@ -77,21 +79,22 @@ inline void epilogue(int index, hls::stream<scaling_t> &scalings, hls::stream<be
 #endif
         for (int b = 0; b < blocks; b++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
-            const int block = attends ? 0 : w.block + b;
+            const int block = attends || passes ? 0 : w.block + b;
 #ifdef ATTENTION
             const bool row_begins = w.group == 0 && b == 0;
             const int keys = head_ends && b == blocks - 1 ? op.last_keys : TM;
             int most = 0;
 #endif
             sums_t sums;
-            beat_t made, other;
+            beat_t made, other, past;
 #pragma HLS ARRAY_PARTITION variable=sums.v dim=0 complete
             int pixel = 0, lane = 0, row = 0;  // within the group of TP pixels, within the block; pixel of the tile
             const int length = pixels * (TM / FLOATS);
             for (int i = 0; i < length; i++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_EPILOGUE_CYCLES
-                if (!norms && pixel == 0 && lane == 0) sums = in.read();
+                if (!norms && !passes && pixel == 0 && lane == 0) sums = in.read();
+                if (passes) past = passed.read();
                 if (op.residual >= 0) other = residual.read();
 #ifdef ATTENTION
                 if (lane == 0) most = row_begins ? order_of(-3.402823466e38f) : largest[row];
@@ -111,7 +114,9 @@ inline void epilogue(int index, hls::stream<scaling_t> &scalings, hls::stream<be
 #endif
                     y = y * scale;
                     if (!attends) y = y + biases[block][lane + l];
-                    if (op.gelu) y = gelu(y, l / 2);
+                    if (passes) y = float_of(word_at(past, l));
+                    if (op.activation == ACTIVATE_GELU) y = gelu(y, l / 2);
+                    if (op.activation == ACTIVATE_RELU) y = y > 0.0f ? y : 0.0f;
                     if (op.residual >= 0 && !norms) y = y + second;
                     put_word(made, l, bits_of(y));
 #ifdef ATTENTION

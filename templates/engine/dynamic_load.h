@@ -38,8 +38,9 @@ inline void load_padding(int beats, int level, hls::stream<beat_t> &out) {
 
 // Input patches as integers, padding and all, one channel block after another and that once a part: high halves, again, low
 // halves, as the products need them. Of attention what goes out are weights: the block of the rows' largest scores
-// comes first and is kept, and the rows' sums go to the epilogue. Of LayerNorm only sums go there.
-inline void load_input(int index, const beat_t *memory, hls::stream<scaling_t> &scalings,
+// comes first and is kept, and the rows' sums go to the epilogue. Of LayerNorm only sums go there. What is only added to or
+// activated goes past the array.
+inline void load_input(int index, const beat_t *memory, hls::stream<scaling_t> &scalings, hls::stream<beat_t> &passed,
 #ifdef ATTENTION
                        hls::stream<row_sum_t> &row_sums,
 #endif
@@ -67,20 +68,21 @@ inline void load_input(int index, const beat_t *memory, hls::stream<scaling_t> &
 #else
     const bool norms = false;
 #endif
-    const bool image = op.reading == READ_IMAGE, levels = op.reading == READ_LEVELS && !norms;
+    const bool passes = op.kind == OP_MAXIMUM, multiplied = !norms && !passes;
+    const bool image = op.reading == READ_IMAGE, levels = op.reading == READ_LEVELS && multiplied;
 
     // What an integer stands for.
     scaling_t scaling = {1.0f, 0};
     float inverse = 0.0f, low = 0.0f, high = 0.0f;
     int zero = 0;
-    if (!image) extent_of(memory, op.first_source, op.source_count, low, high);
+    if (!image && !passes) extent_of(memory, op.first_source, op.source_count, low, high);
     if (levels) {
         const scaling_t found = choose(low, high);
         scaling.scale = found.scale;
         scaling.zero = 128 - found.zero;
         inverse = 1.0f / found.scale;
         zero = found.zero;
-    } else if (!image) {
+    } else if (!image && !passes) {
         const step_t step = steps_of(larger(-low, high), norms ? float(LARGEST_OF_NORM) : float(LARGEST));
         inverse = attends ? LOG2_E : step.inverse;
         scaling.scale = 256.0f * step.scale;
@@ -125,10 +127,10 @@ inline void load_input(int index, const beat_t *memory, hls::stream<scaling_t> &
                 int at = src.base + times(block - s_begin, src.plane) + (times(p.y_begin, src.width) + p.x_begin) * stored;
                 int pixel = 0, place = 0;  // of the tile, beat of its block
                 beat_t word;
-                if (!norms && !keeps) load_padding(times(top, p.cols) * BLOCK_BEATS, padding, out);
+                if (multiplied && !keeps) load_padding(times(top, p.cols) * BLOCK_BEATS, padding, out);
                 for (int r = 0; r < bursts; r++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_ROWS
-                    if (!norms && !keeps) load_padding(left * BLOCK_BEATS, padding, out);
+                    if (multiplied && !keeps) load_padding(left * BLOCK_BEATS, padding, out);
                     for (int i = 0; i < length; i++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BURST
@@ -181,9 +183,11 @@ inline void load_input(int index, const beat_t *memory, hls::stream<scaling_t> &
                             if (ends) moments.write(sums_taken);
                         }
 #endif
-                        if (image) {
+                        if (passes) {
+                            passed.write(b);
+                        } else if (image) {
                             out.write(b);
-                        } else if (!norms && !keeps && (place & 3) == 3) {
+                        } else if (multiplied && !keeps && (place & 3) == 3) {
                             out.write(word);
                         }
                         place++;
@@ -192,10 +196,10 @@ inline void load_input(int index, const beat_t *memory, hls::stream<scaling_t> &
                             pixel++;
                         }
                     }
-                    if (!norms && !keeps) load_padding(right * BLOCK_BEATS, padding, out);
+                    if (multiplied && !keeps) load_padding(right * BLOCK_BEATS, padding, out);
                     at += src.width * stored;
                 }
-                if (!norms && !keeps) load_padding(times(p.rows - top - rows, p.cols) * BLOCK_BEATS, padding, out);
+                if (multiplied && !keeps) load_padding(times(p.rows - top - rows, p.cols) * BLOCK_BEATS, padding, out);
             }
         }
         walk_next(w, op);

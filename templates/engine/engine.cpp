@@ -34,7 +34,9 @@ static void run_op(int index, const beat_t *feature_maps, const beat_t *residual
 #endif
 #ifdef DYNAMIC
     hls::stream<scaling_t> scalings("scalings");
+    hls::stream<beat_t> passed("passed");
 #pragma HLS STREAM variable=scalings depth=2
+#pragma HLS STREAM variable=passed depth=RESIDUAL_DEPTH
 #endif
 #pragma HLS STREAM variable=input depth=IN_DEPTH
 #pragma HLS STREAM variable=weights depth=WEIGHT_DEPTH
@@ -46,7 +48,7 @@ static void run_op(int index, const beat_t *feature_maps, const beat_t *residual
     load_weights(index, parameters, channels, weights);
     load_residual(index, residuals, OPERAND_STREAM residual);
     mac(index, input, weights, OPERAND_STREAM FILLED_STREAMS sums);
-    epilogue(index, SCALING_STREAM channels, sums, ROW_SUMS_STREAM MOMENTS_STREAM residual, output);
+    epilogue(index, SCALING_STREAM PASSED_STREAM channels, sums, ROW_SUMS_STREAM MOMENTS_STREAM residual, output);
     store_output(index, output, results);
 }
 

@@ -33,15 +33,19 @@ inline void store_output(int index, hls::stream<beat_t> &in, beat_t *memory) {
             }
             for (int b = 0; b < blocks; b++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
-                int row_at = share_row + times(share, op.plane) + share_x * BLOCK_BEATS + w.row_at + w.col_at;
+                int row_at = share_row + times(share, op.plane) + share_x * STORED_BEATS + w.row_at + w.col_at;
                 for (int r = 0; r < rows; r++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_ROWS
                     int at = row_at;
                     for (int c = 0; c < cols; c++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_ROWS
-                        for (int i = 0; i < BLOCK_BEATS; i++) {
+                        for (int i = 0; i < STORED_BEATS; i++) {
 #pragma HLS PIPELINE II=1
+#ifdef DYNAMIC
+                            memory[at + i] = kept(in.read(), least_order, most_order);
+#else
                             memory[at + i] = in.read();
+#endif
                         }
                         at += op.spread_pixel;
                     }
@@ -84,14 +88,7 @@ inline void store_output(int index, hls::stream<beat_t> &in, beat_t *memory) {
                 for (int i = 0; i < length; i++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BURST
-                    const beat_t b = in.read();
-                    for (int j = 0; j < FLOATS; j++) {
-#pragma HLS UNROLL
-                        const int order = order_of(float_of(word_at(b, j)));
-                        least_order = least(order, least_order);
-                        most_order = most(order, most_order);
-                    }
-                    memory[at + i] = b;
+                    memory[at + i] = kept(in.read(), least_order, most_order);
                 }
                 at += op.row;
             }

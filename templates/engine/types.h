@@ -71,10 +71,12 @@ struct block_t {
 #endif
 #ifdef DYNAMIC
 #define SCALING_STREAM scalings,
-#define LOADED_STREAMS scalings, ROW_SUMS_STREAM MOMENTS_STREAM
+#define PASSED_STREAM passed,
+#define LOADED_STREAMS scalings, passed, ROW_SUMS_STREAM MOMENTS_STREAM
 #define FILLED_STREAMS
 #else
 #define SCALING_STREAM
+#define PASSED_STREAM
 #define LOADED_STREAMS
 #define FILLED_STREAMS ROW_SUMS_STREAM MOMENTS_STREAM
 #ifdef ATTENTION
@@ -179,7 +181,7 @@ struct op_t {
 #ifdef DYNAMIC
     int reading;                    // how the input becomes integers
     int part, parts;                // input blocks of a part, parts; sums count 256 times when the second begins
-    int gelu;
+    int activation;
     int extent;                     // the beat for the output's least and largest element
     int source_count, operand_source, operand_count;  // sources of the input; first and number of the operand's
 #endif

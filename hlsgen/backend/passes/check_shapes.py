@@ -185,8 +185,9 @@ def _bits(node: Any, what: str, q: TensorQ, most: int) -> None:
 
 def _floats(node: Any, kind: str, quants: dict[str, TensorQ | None]) -> None:
     for what, q in quants.items():
-        if q is not None and (q.bits != 8 if kind == "Input" else q != FLOAT):
-            wanted = "8-bit integers" if kind == "Input" else "float32"
+        image = kind == "Input" and q is not None and q.bits == 8
+        if q is not None and q != FLOAT and not image:
+            wanted = "8-bit integers or float32" if kind == "Input" else "float32"
             raise HlsgenError(f"layer {node.name}: scheme dynamic expects {what} to be {wanted}, got {q}")
 
 

@@ -9,6 +9,7 @@ softmax gives it nothing. The hypernetworks are groups of one, and each mask is 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, fx, nn
@@ -25,7 +26,7 @@ keys, whose scales they share. A score loses its square, 15, so that the weight 
 
 
 def decoder(
-    b: Builder, config: SamConfig, embedding: fx.Node, tokens: fx.Node, absent: fx.Node
+    b: Builder, config: SamConfig, embedding: fx.Node, tokens: fx.Node, absent: fx.Node, apart: bool = False
 ) -> tuple[fx.Node, fx.Node]:
     """The mask decoder.
 
@@ -35,6 +36,7 @@ def decoder(
         embedding: [1, embedding, grid, grid].
         tokens: [1, embedding, 1, N], learned tokens, prompt, filling.
         absent: [1, 1, 1, N], 0 for what is there and -PRESENT for what only fills.
+        apart: the hypernetworks as networks of their own, so that each has ranges of its own.
 
     Returns:
         masks, logits [1, 1 + masks, 4 * grid, 4 * grid], the first for a clear prompt, and iou, predicted, [1, 1 + masks, 1, 1].
@@ -103,14 +105,15 @@ def decoder(
             x = x if last else b.module(f"{p}_relu{n}", nn.ReLU(), x)
         return x
 
+    def of_one(i: int, n: int) -> tuple[Tensor, Tensor]:
+        """Hypernetwork i's layer n."""
+        key = f"output_hypernetworks_mlps.{i}.layers.{n}"
+        return b.weight(f"{key}.weight")[:, :, None, None], b.weight(f"{key}.bias")
+
     def of_all(n: int) -> tuple[Tensor, Tensor]:
         """The hypernetworks' layers n, as groups of one convolution."""
-        kinds = ("weight", "bias")
-        weight, bias = (
-            torch.cat([b.weight(f"output_hypernetworks_mlps.{i}.layers.{n}.{kind}") for i in range(count)])
-            for kind in kinds
-        )
-        return weight[:, :, None, None], bias
+        weights, biases = zip(*(of_one(i, n) for i in range(count)), strict=True)
+        return torch.cat(weights), torch.cat(biases)
 
     def of_iou(n: int) -> tuple[Tensor, Tensor]:
         key = f"iou_prediction_head.layers.{n}"
@@ -118,6 +121,10 @@ def decoder(
 
     names = ["iou_token", *(f"mask{i}_token" for i in range(count))]
     iou, *masks = (b.call(name, cropped, queries, 1, 1, 0, i) for i, name in enumerate(names))
-    kernels = mlp("kernels", 3, b.call("mask_tokens", torch.cat, masks, 1), of_all, count)
+    if apart:
+        each = [mlp(f"kernel{i}", 3, mask, partial(of_one, i)) for i, mask in enumerate(masks)]
+        kernels = b.call("kernels", torch.cat, each, 1)
+    else:
+        kernels = mlp("kernels", 3, b.call("mask_tokens", torch.cat, masks, 1), of_all, count)
     everywhere = b.call("pixels_each", torch.cat, [pixels] * count, 1)
     return b.call("masks", attention_scores, everywhere, kernels, count), mlp("iou", config.iou_depth, iou, of_iou)

@@ -58,7 +58,7 @@ class _Encoder(Builder):
         return self.call(f"{p}_attend", torch.cat, found, 1)
 
 
-def sam_network(config: SamConfig, state: State) -> fx.GraphModule:
+def sam_network(config: SamConfig, state: State, apart: bool = False) -> fx.GraphModule:
     """Image encoder and mask decoder, for square images and prompts of up to PROMPT_TOKENS tokens.
 
     What depends on the image alone comes first. Inputs (`hlsgen.models.sam.prompting` makes the last two):
@@ -69,6 +69,7 @@ def sam_network(config: SamConfig, state: State) -> fx.GraphModule:
     Args:
         config: the sizes.
         state: the checkpoint's weights by segment_anything's names.
+        apart: the hypernetworks one by one, so that each has ranges of its own.
     """
     b = _Encoder(state, "image_encoder.")
     image = b.graph.placeholder("image")
@@ -76,7 +77,7 @@ def sam_network(config: SamConfig, state: State) -> fx.GraphModule:
     absent = b.given("absent", (1, 1, config.tokens))
     embedding = _encoder(b, config, image)
     b.prefix = "mask_decoder."
-    b.graph.output((embedding, *decoder(b, config, embedding, tokens, absent)))
+    b.graph.output((embedding, *decoder(b, config, embedding, tokens, absent, apart)))
     _image_first(b.graph, {tokens, absent})
     b.graph.lint()
     return fx.GraphModule(b.root, b.graph).eval()
@@ -132,16 +133,23 @@ def _encoder(b: _Encoder, config: SamConfig, image: fx.Node) -> fx.Node:
     return b.norm("embedding", "neck.3", y)
 
 
+NO_LINEARS = ("patch_embed", "neck_conv1", "neck_conv2", "upscale1_channels", "pixels_channels")
+"""The convolutions that are convolutions in segment_anything too."""
+
+
 def linears(network: fx.GraphModule) -> list[dict[str, float]]:
-    """The linear layers of `encoder_network`: for each, the convolutions that it was cut into and what each was multiplied by."""
+    """The linear layers of `sam_network`: for each, the convolutions that it was cut into and what each was multiplied by."""
     nodes = {node.name: node for node in network.graph.nodes}
-    found: list[dict[str, float]] = []
-    block = 0
-    while f"block{block}_q" in nodes:
-        p = f"block{block}"
-        query: Any = network.get_submodule(str(nodes[f"{p}_q"].target))
-        heads = int(nodes[f"{p}_relative_h"].args[2])
-        found.append({f"{p}_q": 1.0, f"{p}_k": (query.out_channels // heads) ** -0.5, f"{p}_v": 1.0})
-        found += [{f"{p}_{part}": 1.0} for part in ("proj", "lin1", "lin2")]
-        block += 1
-    return found
+    found: dict[str, dict[str, float]] = {}
+    for name, node in nodes.items():
+        conv: Any = network.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if not isinstance(conv, nn.Conv2d) or name in NO_LINEARS:
+            continue
+        layer, _, part = name.rpartition("_")
+        encoder, factor = f"{layer}_relative_h" in nodes, 1.0
+        if part in ("q", "k") and (part == "k") == encoder:  # 1 / sqrt(d) of attention
+            heads = nodes[f"{layer}_relative_h" if encoder else f"{layer}_scores"].args[2]
+            factor = (conv.out_channels // int(str(heads))) ** -0.5
+        whole = f"{layer}_qkv" if encoder and part in ("q", "k", "v") else name
+        found.setdefault(whole, {})[name] = factor
+    return list(found.values())
