@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from hlsgen.cost.streams import stream_depths
 from hlsgen.errors import HlsgenError
+from hlsgen.program.encode import in_memory
 from hlsgen.program.ops import Program
 
 Map = npt.NDArray[np.int8]

@@ -45,7 +45,7 @@ class OpCycles:
 
 
 def parameter_beats(engine: EngineConfig, shape: OpShape) -> int:
-    if shape.attends:  # one multiplier for all
+    if shape.attends or shape.passes:  # one multiplier for all, or none
         return 0
     return (shape.table_bytes + shape.channels * shape.parameter_bytes) // engine.beat
 

@@ -51,6 +51,11 @@ class OpShape:
         return self.parts > 0
 
     @property
+    def passes(self) -> bool:
+        """Whether floats go past the MAC array: what is added or activated only."""
+        return self.dynamic and not self.convolves and not self.special
+
+    @property
     def parameter_bytes(self) -> int:
         """Bytes of a channel's parameters."""
         return DYNAMIC_PARAMETER_BYTES if self.dynamic else PARAMETER_BYTES
@@ -58,7 +63,7 @@ class OpShape:
     @property
     def steps(self) -> int:
         """Input blocks that the MAC process takes for a tile."""
-        return 0 if self.dynamic and self.special == "norm" else self.groups.inputs
+        return 0 if self.dynamic and not self.convolves else self.groups.inputs
 
     @property
     def attends(self) -> bool:

@@ -157,7 +157,7 @@ class _Op:
         # Of attention: keys or values in the place of weights; the sums of a tile's rows. Of LayerNorm: its pixels' sums.
         self.operand = Stream("operand", d.weights)
         self.row_sums, self.moments = Stream("row_sums", MOST_PIXELS), Stream("moments", MOST_PIXELS)
-        self.scalings = Stream("scalings", 2)
+        self.scalings, self.passed = Stream("scalings", 2), Stream("passed", d.residual)
         # Half a stream at a time at most, so that both its ends can work at once.
         self.chunk = max(1, min([CHUNK] + [s.depth // 2 for s in self.streams() if s is not self.scalings]))
         self.block_beats = self.engine.tm // self.engine.beat
@@ -169,7 +169,7 @@ class _Op:
         used = self.input, self.weights, self.parameters, self.sums, self.residual, self.output
         used = (*used, self.operand, self.row_sums) if self.core.attends else used
         used = (*used, self.moments) if self.core.norms else used
-        return (*used, self.scalings) if self.core.dynamic else used
+        return (*used, self.scalings, self.passed) if self.core.dynamic else used
 
     def processes(self) -> list[Process]:
         load = self.load_floats() if self.shape.dynamic else self.load_input()
@@ -274,8 +274,11 @@ class _Op:
                     yield from self.burst(beats, None, shape.read)
             for c in range(shape.groups.inputs):
                 for _ in range(bursts):
-                    yield from self.burst(beats, None if norms else self.input, shape.read)
-                padding = 0 if norms else cells * self.block_beats - bursts * beats
+                    if shape.passes:
+                        yield from self.burst(beats * shape.read, self.passed)
+                    else:
+                        yield from self.burst(beats, None if norms else self.input, shape.read)
+                padding = 0 if norms or shape.passes else cells * self.block_beats - bursts * beats
                 while padding > 0:
                     n = min(self.chunk, padding)
                     yield float(n)
@@ -440,7 +443,7 @@ class _Op:
 
     def epilogue(self) -> Process:
         engine, shape = self.engine, self.shape
-        channels = 0 if shape.attends else shape.channels
+        channels = 0 if shape.attends or shape.passes else shape.channels
         if shape.dynamic:
             yield Get(self.scalings, 1)
         for beats in (shape.table_bytes // engine.beat, channels * shape.parameter_bytes // engine.beat):
@@ -463,6 +466,8 @@ class _Op:
                     n = min(pixels, max(1, self.chunk // (per_pixel * engine.tp)) * engine.tp)
                     if shape.steps:
                         yield Get(self.sums, -(-n // engine.tp))
+                    if shape.passes:
+                        yield Get(self.passed, n * self.stored_beats)
                     if shape.residual:
                         yield Get(self.residual, n * self.stored_beats)
                     yield float(n * per_pixel)

@@ -75,8 +75,8 @@ def execute(op: Op, program: Program, value: Callable[[str], Map]) -> Map:
         if op.operand is not None:
             held = np.concatenate([physical(source, program, value) for source in operand_sources(op)])
             operand = logical(held, op.operand.lanes)
-        y = golden_dynamic.execute(op, x, columns, other, operand, value)
-        return pixels_of(y, op.spread) if op.spread > 1 else y
+        found = golden_dynamic.execute(op, x, columns, other, operand, value)
+        return pixels_of(found, op.spread) if op.spread > 1 else found
     if op.norm is not None:
         return np.moveaxis(layer_norm(np.moveaxis(x.astype(np.int64), 0, -1), op.norm), -1, 0).astype(np.int8)
     if op.operand is not None:

@@ -1,7 +1,7 @@
 """Lowering in scheme `dynamic` (docs/arithmetic-dynamic.md): float32 tensors, integers only between load and epilogue.
 
-The rules of `hlsgen.program.lower` hold but for the fifth: copies keep channels in their lanes, so what an op cannot address else is
-refused. Keys and values may be several maps side by side. A linear layer's input that is one token of several is copied, for
+The rules of `hlsgen.program.lower` hold but for the fifth: copies keep channels in their lanes, so what an op cannot address else
+is refused. Keys and values may be several maps side by side. A linear layer's input that is one token of several is copied, for
 an extent of its own.
 """
 

@@ -91,6 +91,9 @@ inline void load_weights(int index, const beat_t *memory, hls::stream<beat_t> &p
 #ifdef ATTENTION
     if (op.kind == OP_SCORES || op.kind == OP_ATTEND) return;
 #endif
+#ifdef DYNAMIC
+    if (op.kind == OP_MAXIMUM) return;
+#endif
     const int parameter_beats = (op.table ? TABLE_BEATS : 0) + op.channels * CHANNEL_BYTES / BEAT;
     for (int i = 0; i < parameter_beats; i++) {
 #pragma HLS PIPELINE II=1
