@@ -170,7 +170,7 @@ class Build:
     @cached_property
     def inputs(self) -> tuple[Image, ...]:
         """What the network takes: the picture, for a SAM its prompt too; float32 [C, H, W] each."""
-        if not self.loaded.takes_prompts:
+        if self.loaded.prompting is None:
             return (self.picture,)
         return self.picture, *self.loaded.prompting.inputs(*(self.asked or own_prompt(self)))
 
@@ -187,8 +187,7 @@ class Build:
         from hlsgen.program import golden
 
         tensors = self.program.tensors
-        image = self.tensors[tensors[self.program.inputs[0]].reference]
-        found = golden.steps(self.program, image)
+        found = golden.steps(self.program, *(self.tensors[tensors[name].reference] for name in self.program.inputs))
         return {tensors[name].reference: values for name, values in found if tensors[name].compared}
 
     @property
@@ -215,7 +214,7 @@ def load(b: Build) -> Facts:
     from hlsgen import models
 
     o = b.options
-    b.loaded = models.load(o.model, o.weights, o.imgsz, encoder_only=o.dynamic)
+    b.loaded = models.load(o.model, o.weights, o.imgsz, apart=o.dynamic)
     b.loaded.save(b.at("load"))
     if b.loaded.shape[0] != 3:
         raise HlsgenError(f"{o.model} expects images of {b.loaded.shape[0]} channels; pictures have 3")
@@ -269,8 +268,8 @@ def export(b: Build) -> Facts:
         from hlsgen.frontend.dynamic_export import export_dynamic
         from hlsgen.models.sam.load import load as load_sam
 
-        (name,) = b.outputs
-        return export_dynamic(load_sam(b.options.model, b.options.weights), b.picture, b.tensors[name], b.at("export"))
+        held, name = load_sam(b.options.model, b.options.weights), b.outputs[0]
+        return export_dynamic(held, b.picture, b.tensors[name], b.at("export"))
     from hlsgen.frontend.agreement import agreement
     from hlsgen.frontend.qdq_write import write_qdq
     from hlsgen.quantize.structure import left_out
@@ -585,8 +584,8 @@ def _headline(stage: str, said: Facts) -> str:
         return f"{said['layers']} layers"
     if stage == "lower":
         if "golden_sqnr_db" in said:
-            near = min(said["golden_sqnr_db"].values())
-            return f"{said['ops']} machine ops; the golden model is {near:.1f} dB from PyTorch's dynamic INT8"
+            name, near = next(iter(said["golden_sqnr_db"].items()))
+            return f"{said['ops']} machine ops; the golden model's {name} is {near:.1f} dB from PyTorch's dynamic INT8"
         return (
             f"{said['ops']} machine ops; the golden model equals the reference in {said['golden_integers']:,} integers"
         )

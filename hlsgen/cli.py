@@ -338,7 +338,7 @@ def _print_verdict(report: dict[str, Any], folder: Path) -> None:
     else:
         click.echo(f"STOPPED   before the C-simulation; go on with --start-from {_next_stage(report)}")
     if report["files"].get("picture_masks"):
-        click.echo(f"HOST      {report['notice']}" if report["scheme"] == "dynamic" else HOST_LINE)
+        click.echo(HOST_LINE)
     click.echo(f"project   {folder}")
     click.echo(f"report    {folder / 'report.html'}")
     for name, path in report["files"].items():
@@ -374,8 +374,7 @@ def _print_masks(facts: dict[str, Any]) -> None:
             f"{source:<9} {mask['area']:,} pixels, predicted IoU {mask['predicted_iou']:.3f}, "
             f"IoU with the float mask {mask['iou']:.4f}"
         )
-    if facts["csim"]["values"] == "integers":
-        click.echo(HOST_LINE)
+    click.echo(HOST_LINE)
     _print_csim(facts["csim"])
     for path in facts["files"].values():
         click.echo(f"picture   {path}")

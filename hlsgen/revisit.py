@@ -144,11 +144,6 @@ def evaluate_masks(folder: Path, count: int, progress: Progress) -> dict[str, An
     if count < 1:
         raise HlsgenError(f"expected at least one picture, got --images {count}")
     b = opened(folder, "quantize", progress=progress)
-    if not b.loaded.takes_prompts:
-        raise HlsgenError(
-            f"hlsgen evaluate measures SAMs with their mask decoder, and scheme {b.reference.spec.scheme} has only the encoder; "
-            "hlsgen segment compares it"
-        )
     progress.stage("int8", "the float network and the INT8 reference")
     found = kept(b.loaded, b.reference, count, progress.step)
     sides = {"int8": found.int8, "fp32": found.fp32}

@@ -20,7 +20,7 @@ from hlsgen.models.download import Published, Unreachable, cache_folder, downloa
 from hlsgen.models.exported import read_exported
 from hlsgen.models.network import ATTENTION
 from hlsgen.models.sam.config import VARIANTS
-from hlsgen.models.sam.engine import ENCODER_ONLY, ON_THE_HOST
+from hlsgen.models.sam.engine import ON_THE_HOST
 from hlsgen.models.sam.load import is_sam
 from hlsgen.models.sam.load import load as load_sam
 from hlsgen.models.sam.prompting import Prompting
@@ -56,11 +56,6 @@ class Loaded:
     notice: str | None = None
     quantization: QuantSpec | None = None
     prompting: Prompting | None = None
-
-    @property
-    def takes_prompts(self) -> bool:
-        """Whether prompts are inputs of the network, as of a SAM with its mask decoder."""
-        return len([node for node in self.network.graph.nodes if node.op == "placeholder"]) > 1
 
     @property
     def params(self) -> int:
@@ -154,14 +149,15 @@ def load(
     weights: str | None = None,
     imgsz: tuple[int, int] | None = None,
     outputs: list[str] | None = None,
-    encoder_only: bool = False,
+    apart: bool = False,
 ) -> Loaded:
     """Load MODEL.
 
     model: a name of `NAMES` or `ALIASES`, a `.pt` of these families, or an `.onnx` (FP32 or QDQ). weights: a
     checkpoint, "demo" (yolov8n only), "random" or "random:SEED"; None finds or downloads the published ones, and for
     yolov8n falls back to the demo offline. imgsz: (H, W); None is 640x640, for ONNX the file's own. outputs: cut an
-    FP32 ONNX file at these tensors. encoder_only: of a SAM, without its mask decoder.
+    FP32 ONNX file at these tensors. apart: of a SAM, each
+    hypernetwork by itself (scheme dynamic).
 
     Raises:
         HlsgenError: an unknown name (with the nearest), a size that the strides do not divide (with the nearest sizes),
@@ -181,7 +177,7 @@ def load(
             return _from_quantized(None, path, imgsz)
         return _from_checkpoint(safe_name(path.stem), None, path, str(path), imgsz)
     if is_sam(model):
-        return _sam(model, weights, imgsz, encoder_only)
+        return _sam(model, weights, imgsz, apart)
     name = ALIASES.get(model.lower(), model.lower())
     if name not in NAMES:
         near = difflib.get_close_matches(model.lower(), [*NAMES, *ALIASES, *VARIANTS], n=3, cutoff=0.4)
@@ -308,9 +304,9 @@ def check_size(size: tuple[int, ...], stride: int) -> None:
         raise HlsgenError(f"--imgsz expects multiples of the stride {stride}, got {size[0]}x{size[1]}; the {near}")
 
 
-def _sam(model: str, weights: str | None, imgsz: tuple[int, int] | None, encoder_only: bool) -> Loaded:
+def _sam(model: str, weights: str | None, imgsz: tuple[int, int] | None, apart: bool) -> Loaded:
     """A SAM: image encoder and mask decoder."""
-    from hlsgen.models.sam.network import encoder_network, sam_network
+    from hlsgen.models.sam.network import sam_network
 
     held = load_sam(model, weights)
     side = held.config.img_size
@@ -319,10 +315,9 @@ def _sam(model: str, weights: str | None, imgsz: tuple[int, int] | None, encoder
             f"{held.config.name} is for images of {side}x{side}, got --imgsz {imgsz[0]}x{imgsz[1]}; leave it out"
         )
     source = weights or (DEMO if held.config.name == model.lower() else model)
-    network = (encoder_network if encoder_only else sam_network)(held.config, held.state)
-    prompting, notice = Prompting.of(held.config, held.state), ENCODER_ONLY if encoder_only else ON_THE_HOST
+    network, prompting = sam_network(held.config, held.state, apart), Prompting.of(held.config, held.state)
     shape = (3, side, side)
-    return Loaded(held.config.name, network, shape, "segment", (), (), 0, source, notice, prompting=prompting)
+    return Loaded(held.config.name, network, shape, "segment", (), (), 0, source, ON_THE_HOST, prompting=prompting)
 
 
 def _from_onnx(path: Path, imgsz: tuple[int, int] | None, outputs: list[str] | None) -> Loaded:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from hlsgen.errors import HlsgenError
 
 ON_THE_HOST = "image encoder and mask decoder are on the accelerator; the host encodes prompts and makes pictures' masks of logits"
-ENCODER_ONLY = (
-    "scheme dynamic has the image encoder on the accelerator; prompt encoder and mask decoder run on the host"
-)
 """What the user of a build is told."""
 
 

@@ -149,7 +149,7 @@ class Accelerator:
 
     def _write(self, index: int, packed: np.ndarray, inputs: list[Tensor]) -> None:
         """Some inputs, which lie one behind the other."""
-        maps, size = self._maps[index], sum(tensor.bytes for tensor in inputs)
+        maps, size = self._maps[index], sum(tensor.packed_bytes for tensor in inputs)
         if packed.dtype != np.int8 or packed.shape != (size,):
             raise ValueError(f"expected packed inputs, int8 ({size},), got {packed.dtype} {packed.shape}")
         begin = inputs[0].address

@@ -12,6 +12,7 @@ from .errors import PackageError
 from .prompts import Prompting
 
 FORMAT = 2
+EXTENT_BYTES = 64
 
 
 class Tensor:
@@ -43,15 +44,29 @@ class Tensor:
     def bytes(self) -> int:
         return len(self.lanes) * self.height * self.width * self.element
 
+    @property
+    def packed_bytes(self) -> int:
+        """Of what `pack` gives."""
+        return self.bytes + (EXTENT_BYTES if self.element == 4 else 0)
+
     def pack(self, values: np.ndarray) -> np.ndarray:
-        """[C, H, W] int8 (not folded) to the bytes in memory, int8, flat; lanes without a channel hold 0."""
+        """[C, H, W] int8 (not folded) or float32 to the bytes in memory, int8, flat; lanes without a channel hold 0.
+
+        Behind floats stand the least and the largest of them, zero among them, which the engine reads.
+        """
         if self.fold > 1:
             c, h, w = values.shape
             f = self.fold
             values = values.reshape(c, h // f, f, w // f, f).transpose(0, 2, 4, 1, 3).reshape(c * f * f, h // f, w // f)
-        full = np.concatenate([values, np.zeros((1, *values.shape[1:]), np.int8)])  # lane -1 takes the zeros
+        values = values.astype(self.kind)
+        full = np.concatenate([values, np.zeros((1, *values.shape[1:]), self.kind)])  # lane -1 takes the zeros
         blocks = full[self.lanes].reshape(-1, self.tm, self.height, self.width)
-        return np.ascontiguousarray(blocks.transpose(0, 2, 3, 1)).reshape(-1)
+        data = np.ascontiguousarray(blocks.transpose(0, 2, 3, 1)).reshape(-1).view(np.int8)
+        if self.element == 1:
+            return data
+        extent = np.zeros(EXTENT_BYTES // 4, np.float32)
+        extent[:2] = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+        return np.concatenate([data, extent.view(np.int8)])
 
     def unpack(self, data: np.ndarray) -> np.ndarray:
         """The bytes in memory (flat) to [C, H, W] int8 or float32; folded pixels stay folded."""
@@ -127,7 +142,7 @@ class Network:
 
     @property
     def input_bytes(self) -> int:
-        return sum(tensor.bytes for tensor in self.inputs)
+        return sum(tensor.packed_bytes for tensor in self.inputs)
 
     @property
     def ops(self) -> int:
