@@ -15,7 +15,6 @@ from hlsgen.models.images import Picture as Pixels
 from hlsgen.models.sam.evaluate import iou
 from hlsgen.models.sam.prompts import Prompt
 from hlsgen.report.detections import JPEG_QUALITY, TITLES, real
-from hlsgen.report.encoded import decoded
 from hlsgen.report.masks import Mask, side_by_side
 from hlsgen.report.write import Picture
 
@@ -33,16 +32,9 @@ class Segmented:
 
 def segment_all(b: "Build", size: tuple[int, int]) -> dict[str, Segmented]:
     """By source, of every computation that has run, the mask of the build's prompt in its picture, of `size` (H, W)."""
-    from hlsgen.build import own_prompt
-
     found: dict[str, Segmented] = {}
-    if b.loaded.takes_prompts:
-        made = {
-            source: (b.loaded.prompting.masks(x[:1], size)[0], quality) for source, (x, quality) in _logits(b).items()
-        }
-    else:
-        made = decoded(b, (b.asked or own_prompt(b))[0], size)
-    for source, (mask, quality) in made.items():
+    for source, (logits, quality) in _logits(b).items():
+        (mask,) = b.loaded.prompting.masks(logits[:1], size)
         plain = found["fp32"].mask if found else mask
         facts = {
             "area": int(mask.sum()),
@@ -73,7 +65,7 @@ def draw_masks(pixels: Pixels, prompt: Prompt, found: Mapping[str, Segmented]) -
     """The picture, uint8 [H, W, 3] BGR, with the prompt and each source's mask side by side, as a JPEG file."""
     sheet = side_by_side(pixels, prompt, {TITLES[source][0]: one.mask for source, one in found.items()})
     encoded = cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-    text = "image encoder and mask decoder in float, in INT8, and simulated as far as they are on the accelerator"
+    text = "image encoder and mask decoder in float, in INT8, and simulated"
     return Picture("masks", "Masks of one prompt", text, len(found), encoded.tobytes())
 
 
