@@ -74,7 +74,9 @@ class Tensor:
         return np.ascontiguousarray(blocks.reshape(len(self.lanes), self.height, self.width)[self.lane_of])
 
     def integers(self, values: np.ndarray) -> np.ndarray:
-        """Numbers, float32, to the integers that stand for them, int8: ties to even, clipped."""
+        """Numbers, float32, to the integers that stand for them, int8: ties to even, clipped; of a float32 tensor as they are."""
+        if self.element == 4:
+            return values.astype(np.float32)
         scaled = np.rint(values / np.float32(self.scale)) + np.float32(self.zero_point)
         return np.clip(scaled, -128, 127).astype(np.int8)
 
