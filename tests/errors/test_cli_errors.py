@@ -92,7 +92,7 @@ BEFORE_ANY_WORK = [
         "cannot write /proc/none/b: No such file or directory; give --out",
     ),
     ("build yolo --part xc7z020 --out text.txt/b", "cannot write text.txt/b: "),
-    ("build yolo --part xc7z020 --scheme dynamic", "the engine cannot run strategy dynamic: so far only SAM"),
+    ("build yolo --part xc7z020 --scheme dynamic", "the engine cannot run strategy dynamic: its ranges, found"),
     ("build sam --part xczu9", "unknown part or board 'xczu9'"),
     ("build sam --weights demo --part xczu9eg --imgsz 64", "sam_tiny is for images of 128x128, got --imgsz 64x64"),
     (

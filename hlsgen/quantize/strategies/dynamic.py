@@ -18,7 +18,7 @@ class DynamicStrategy(Strategy):
         "convolutions"
     )
     missing: ClassVar[str] = (
-        "so far only SAM's image encoder is lowered with ranges that are found while it runs (hlsgen build sam --scheme dynamic)"
+        "its ranges, found while it runs, are on the engine for SAM only (hlsgen build sam --scheme dynamic)"
     )
     calibrated: ClassVar[bool] = False
 
