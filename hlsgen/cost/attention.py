@@ -38,8 +38,14 @@ def block_arrival(engine: EngineConfig, way: Link, shape: OpShape, blocks: Ints)
     coming = beats * (way.beat_cycles if neighbours(shape) else way.read_interval)
     if shape.special == "attend":
         return np.full(len(blocks), way.burst + coming)
-    some = np.minimum(blocks, TURNED)
-    return coming + beats + (way.burst + 2 * LOOP) / some
+    return keys_arrival(engine, way, shape, blocks)
+
+
+def keys_arrival(engine: EngineConfig, way: Link, shape: OpShape, blocks: Ints, step: int = 1) -> Floats:
+    """`block_arrival` of keys of which every `step`th block is turned."""
+    beats = engine.tm * engine.tm // engine.beat
+    coming = beats * (way.beat_cycles if neighbours(shape) else way.read_interval)
+    return coming * step + beats + (way.burst + 2 * LOOP) / np.minimum(blocks, TURNED) * step
 
 
 def logic(engine: EngineConfig, row_sum: int) -> tuple[int, int]:

@@ -5,11 +5,12 @@ Everything is vectorised over candidate tiles: rows, columns and blocks are int6
 
 from dataclasses import dataclass, replace
 from itertools import product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from hlsgen.cost.attention import DIVIDER_DEPTH, EXPONENTS, block_arrival
+from hlsgen.cost.attention import DIVIDER_DEPTH, EXPONENTS, block_arrival, keys_arrival
 from hlsgen.cost.hardware import GATHER, LOOP, OP_START, OP_STOP, Link
 from hlsgen.cost.shape import OpShape
 from hlsgen.cost.streams import Depths
@@ -171,9 +172,22 @@ def _tile(
         arrival = block_arrival(engine, way, shape, blocks) / (tm // tn)
     pass_cycles = np.maximum(length, arrival) if shape.convolves else length
     full = inputs - 1 - shape.filled_only
+    products = full - shape.passed_over  # blocks' worth of passes
+    steps: list[tuple[Any, Any]]
     steps = [(inputs - 1 - full, 0 * passes), (full, passes * pass_cycles), (1, last_passes * pass_cycles)]
+    by_row, by_column = shape.places
+    if by_row:  # of a tile's rows of keys: those of one input block, mostly; and every so many of its blocks
+        some = np.maximum(1, np.ceil(blocks / (tm * by_column)))
+        spread_keys = np.maximum(length, keys_arrival(engine, way, shape, blocks, by_column) / (tm // tn))
+        steps = [
+            (by_row - some, 0 * passes),
+            (some, passes / some * pass_cycles),
+            (by_column, passes / by_column * spread_keys),
+            (full - by_row - by_column, passes * pass_cycles),
+            (1, last_passes * pass_cycles),
+        ]
     if not shape.steps:
-        full, passes, last_passes = 0, 0 * passes, 0 * last_passes
+        products, passes, last_passes = 0, 0 * passes, 0 * last_passes
         steps = [(inputs, passes)]
     # A beat of the input's stream takes `read` beats from memory; the rows' largest scores are a block more.
     extra = shape.dynamic and shape.special == "attend"
@@ -233,12 +247,12 @@ def _tile(
 
     weights = np.zeros(len(rows))
     if shape.convolves:
-        weights += (full * passes + last_passes) * arrival
+        weights += (products * passes + last_passes) * arrival
     weights_read = weights / arrival * weight_beats if shape.convolves else 0
     weights_read = weights_read * (shape.stored if shape.attends else 1)
     data = (beats_in + weights_read + (blocks * (1 + shape.residual) + told) * out_beats) * engine.beat
     total = np.maximum(mac + stall, after)
-    compute = full * passes * length + last_passes * length
+    compute = products * passes * length + last_passes * length
     until_sums = mac - last_passes * pass_cycles + block_period
     # Where the epilogue binds, the op takes its time from the first sums on; else it drains what waits at the end.
     drain = np.where(after > mac + stall, np.minimum(until_sums, backlog * pace), backlog * pace)

@@ -29,6 +29,7 @@ def op_shape(op: Op, program: Program, table: int) -> OpShape:
         op.operand.window if op.operand is not None else (0, 0),
         op.operand.within if op.operand is not None else (0, 0),
         op.spread,
+        op.operand.places if op.operand is not None else (0, 0),
         0 if op.floats is None else op.floats.parts,
         program.tensors[op.sources[0].tensor].element,
         program.tensors[op.out].element,

@@ -273,7 +273,7 @@ class _Lowered:
             "array": [
                 bool(s.steps) * s.groups.count * s.groups.outputs * s.taps * math.prod(s.size_out) for s in shapes
             ],
-            "full": [s.groups.inputs - 1 - s.filled_only for s in shapes],
+            "full": [s.groups.inputs - 1 - s.filled_only - s.passed_over for s in shapes],
             "last": [s.last_lanes for s in shapes],
             "convolves": [s.convolves for s in shapes],
             "stored": [s.channels * math.prod(s.size_out) for s in shapes],

@@ -18,8 +18,9 @@ class OpShape:
     stands in the place of weights, "norm" of a LayerNorm, which reads its blocks twice, else "". window_of_keys: rows and
     columns of an attention's windows; (0, 0): none. within: of what a tile is a part, 0 for any number: that of the windows, unless
     those beside each other have equal keys.
-    spread: above 1, channels are stored as pixels, a pixel a burst. parts: in scheme `dynamic`, how often the input is read,
-    else 0. read, stored: bytes of an element of the input and of what is stored.
+    places: input blocks that say in which row and in which column a key lies (`Operand.places`), of which a block of keys meets
+    one each; a tile's blocks are whole rows of keys then. spread: above 1, channels are stored as pixels, a pixel a burst. parts:
+    in scheme `dynamic`, how often the input is read, else 0. read, stored: bytes of an element of the input and of what is stored.
     """
 
     window: Window
@@ -37,6 +38,7 @@ class OpShape:
     window_of_keys: tuple[int, int] = (0, 0)
     within: tuple[int, int] = (0, 0)
     spread: int = 1
+    places: tuple[int, int] = (0, 0)
     parts: int = 0
     read: int = 1
     stored: int = 1
@@ -69,6 +71,11 @@ class OpShape:
     def attends(self) -> bool:
         """Whether a feature map stands in the place of weights."""
         return self.special in ("scores", "attend")
+
+    @property
+    def passed_over(self) -> int:
+        """Input blocks that a block of keys does not meet."""
+        return max(0, sum(self.places) - 2)
 
     @property
     def filled_only(self) -> int:

@@ -300,6 +300,18 @@ class _Op:
         halves = -(-self.shape.last_lanes // tn) if block == self.shape.groups.inputs - 1 else tm // tn
         return blocks * halves * self.shape.taps
 
+    def met(self, block: int, tile: int, blocks: int) -> tuple[int, int, int]:
+        """`met_by` of templates/engine/walk.h for input block `block` of a tile: first, step, count."""
+        by_row, by_column = self.shape.places
+        if block < by_row:
+            begins = tile % -(-self.shape.groups.outputs // self.tile.blocks) * self.tile.blocks
+            begin = max(by_column * block * self.engine.tm - begins, 0)
+            end = min(by_column * (block + 1) * self.engine.tm - begins, blocks)
+            return begin, 1, max(end - begin, 0)
+        if block < by_row + by_column:
+            return block - by_row, by_column, blocks // by_column
+        return 0, 1, blocks
+
     def load_weights(self) -> Process:
         start = self.simulator.now
         yield from self.burst(parameter_beats(self.engine, self.shape), self.parameters)
@@ -320,7 +332,7 @@ class _Op:
         """Values, a block of TM x TM a time; keys TURNED blocks a time, turned when they are there."""
         inputs, scores = self.shape.groups.inputs, self.shape.special == "scores"
         interval = 0.0 if neighbours(self.shape) else self.way.read_interval
-        for *_, blocks in self.walk():
+        for t, (*_, blocks) in enumerate(self.walk()):
             for c in range(self.shape.filled_only, inputs):
                 beats = self.passes(c, 1) * self.weight_beats
                 if self.shape.dynamic:
@@ -330,12 +342,14 @@ class _Op:
                     for _ in range(blocks):
                         yield from self.burst(beats, self.operand, interval=interval)
                     continue
-                for first in range(0, blocks, TURNED):
-                    some = min(TURNED, blocks - first)
+                met, step, count = self.met(c, t, blocks)
+                begin, end = (met, met + count) if step == 1 else (0, blocks)
+                for first in range(begin, end, TURNED):
+                    some = min(TURNED, end - first)
                     yield float(self.way.burst)
                     yield self.move(some * self.engine.tm * self.block_beats, interval)
                     yield float(2 * LOOP)
-                    left = some * beats
+                    left = beats * sum((b - met) % step == 0 for b in range(first, first + some))
                     while left > 0:
                         n = min(self.chunk, left)
                         yield float(n)
@@ -387,7 +401,7 @@ class _Op:
             for c in range(inputs)
         ]
         groups_of = [g for g, *_ in self.walk() for _ in range(inputs)]
-        loads_left = sum(self.passes(c, blocks) for _, c, _, _, _, _, blocks in steps) if convolves else 0
+        loads_left = sum(self.passes(c, self.met(c, t, n)[2]) for t, c, *_, n in steps) if convolves else 0
         for s in range(len(steps) + 1):
             yield float(self.way.loops.step_overhead(self.engine))
             start = self.simulator.now
@@ -407,7 +421,7 @@ class _Op:
                 t, c, _, _, rows, cols, blocks = steps[s - 1]
                 groups = -(-rows * cols // self.engine.tp)
                 length = max(groups, self.engine.pass_min)
-                passes = self.passes(c, blocks)
+                passes = self.passes(c, self.met(c, t, blocks)[2])
                 emitting = passes // blocks if c == inputs - 1 else 0  # the last pass of each block gives the sums away
                 if self.shape.special == "norm":
                     emitting = passes  # each block passes once

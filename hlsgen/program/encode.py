@@ -249,7 +249,7 @@ def _attention(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]:
     operand, tm = op.operand, program.engine.tm
     names = (
         "operand operand_plane keys last_keys window_h window_w window_row operand_line multiplier scaling_shift operand_zero "
-        "head_planes"
+        "head_planes place_rows place_columns"
     )
     if operand is None:
         return dict.fromkeys(names.split(), 0)
@@ -270,6 +270,7 @@ def _attention(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]:
         int(op.requant.shift[0]),
         operand.zero_point,
         (groups.outputs + 1) * _plane(program, op.out),
+        *operand.places,
     )
     return dict(zip(names.split(), values, strict=True))
 
@@ -281,6 +282,8 @@ def _products(op: Op, program: Program, groups: BlockGroups, tiles_m: int) -> di
     taps = op.window.kernel[0] * op.window.kernel[1]
     largest = op.kind == "attend" and op.floats is None
     full = groups.inputs - 1 - largest  # nothing is multiplied by the rows' largest
+    if op.operand is not None and op.operand.places != (0, 0):  # a block of keys meets one of each
+        full -= sum(op.operand.places) - 2
     halves = full * (engine.tm // engine.tn) + halves_of_last(op, groups, engine)
     passes = groups.count * groups.outputs * halves * taps if op.multiplies else 0
     n, plane = op.spread, _plane(program, op.out)

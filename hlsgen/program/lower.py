@@ -11,6 +11,7 @@
 6. A constant map is a tensor that no op makes. Queries may be several maps side by side, where the keys lie alike.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -46,6 +47,7 @@ def lower(graph: Any, engine: EngineConfig) -> Program:
     return builder.finish()
 
 
+FOLDS = (1, 2, 4, 8, 16)  # pixels, each way, that may become channels of an image
 MOST_CHANNELS = 4096  # of a LayerNorm: templates/engine/norm.h's widths
 
 
@@ -131,19 +133,21 @@ class Builder:
         self.constants[name] = integers
 
     def _fold_of(self, name: str, shape: tuple[int, int, int]) -> int:
-        """2 where folding 2 x 2 pixels into channels takes fewer passes of the MAC array (rule 3), else 1."""
+        """n where folding n x n pixels into channels takes the fewest passes of the MAC array (rule 3); of equals the largest."""
         users = [n for n in self.nodes if name in n.inputs]
         if len(users) != 1 or class_of(users[0]) != "Conv2D" or users[0].get_attr("residual") == name:
             return 1
         window, groups = window_of(users[0]), int(users[0].get_attr("groups") or 1)
         c, h, w = shape
-        if groups != 1 or any(s % 2 for s in window.stride) or h % 2 or w % 2 or name in self.graph_outputs():
+        if groups != 1 or name in self.graph_outputs():
             return 1
-        tn = self.engine.tn
-        folded = fold_window(window)
-        plain_passes = window.kernel[0] * window.kernel[1] * -(-c // tn)
-        folded_passes = folded.kernel[0] * folded.kernel[1] * -(-4 * c // tn)
-        return 2 if folded_passes < plain_passes else 1
+
+        def passes(fold: int) -> int:
+            folded = fold_window(window, fold)
+            return folded.kernel[0] * folded.kernel[1] * -(-fold * fold * c // self.engine.tn)
+
+        best = min(FOLDS, key=lambda n: (passes(n) if not any(v % n for v in (*window.stride, h, w)) else math.inf, -n))
+        return best if passes(best) < passes(1) else 1
 
     def graph_outputs(self) -> list[str]:
         return [str(name) for name in self.graph.outputs]
@@ -158,7 +162,7 @@ class Builder:
         spread = int(node.get_attr("depth_to_space") or 1)
         source = self.tensors[x.sources[0].tensor]
         if source.fold > 1:
-            weights, window = fold_weights(weights, window), fold_window(window)
+            weights, window = fold_weights(weights, window, source.fold), fold_window(window, source.fold)
         kind = node.get_attr("activation")
         residual_name = node.get_attr("residual")
         made: TensorQ = node.get_attr("residual_quant") if residual_name else out_quant
@@ -249,6 +253,8 @@ class Builder:
         self.emit(op, x.lanes, size, quant)
 
     def _scores(self, node: Any) -> None:
+        rows, columns = (int(n) for n in node.get_attr("window"))
+        places = self.places(node.inputs[1], int(node.get_attr("heads")), (rows, columns))
         q, k = self.queries_and_keys(node.inputs[0], node.inputs[1], int(node.get_attr("heads")))
         constants = scores_scaling(self.scheme, q.quant, k.quant, node.get_attr("quant")[node.outputs[0]])
         rows_of, columns_of = node.get_attr("window")
@@ -257,7 +263,7 @@ class Builder:
             raise HlsgenError(
                 f"attention at {node.name} has {keys} keys, at most {MOST_KEYS} are supported; give a smaller image"
             )
-        self.product(node, "scores", q, k, constants, score_lanes(heads, keys, tm))
+        self.product(node, "scores", q, k, constants, score_lanes(heads, keys, tm), places)
 
     def _attend(self, node: Any) -> None:
         s = self.views[node.inputs[0]]
@@ -280,7 +286,15 @@ class Builder:
         return self.addressable(name, padded_lanes(self.views[name].channels, cuts, self.engine.tm))
 
     def product(
-        self, node: Any, kind: Any, x: View, y: View, constants: Scaling, lanes: tuple[int, ...], **more: Any
+        self,
+        node: Any,
+        kind: Any,
+        x: View,
+        y: View,
+        constants: Scaling,
+        lanes: tuple[int, ...],
+        places: tuple[int, int] = (0, 0),
+        **more: Any,
     ) -> None:
         """A convolution of x whose weights are y."""
         name = node.outputs[0]
@@ -297,6 +311,7 @@ class Builder:
             y.quant.zero_point,
             (rows, columns),
             alike=self.alike(y, rows, columns),
+            places=places,
         )
         size = (x.height, x.width)
         op = Op(
@@ -315,6 +330,24 @@ class Builder:
             **more,
         )
         self.emit(op, lanes, size, constants.out)
+
+    def places(self, keys: str, heads: int, window: tuple[int, int]) -> tuple[int, int]:
+        """`Operand.places` of a view of keys: two constants, all but one zero in each row (column), and then something else."""
+        k, tm = self.views[keys], self.engine.tm
+        held = [self.constants.get(source.tensor) for source in k.sources[:2]]
+        if heads > 1 or window != (0, 0) or len(k.sources) < 3 or k.width % tm or k.height % tm:
+            return 0, 0
+        sizes = tuple(None if v is None else v.shape for v in held)
+        size = (k.height, k.width)
+        if sizes != ((k.height, *size), (k.width, *size)):
+            return 0, 0
+        by_row, by_column = (np.asarray(v) for v in held)
+        of_row, of_column = np.eye(k.height, dtype=bool)[:, :, None], np.eye(k.width, dtype=bool)[:, None, :]
+        if (by_row[~np.broadcast_to(of_row, by_row.shape)]).any():
+            return 0, 0
+        if (by_column[~np.broadcast_to(of_column, by_column.shape)]).any():
+            return 0, 0
+        return k.height // tm, k.width // tm
 
     def alike(self, y: View, rows: int, columns: int) -> tuple[bool, bool]:
         """Whether a constant map is the same in windows below each other, and in those beside each other."""
@@ -394,8 +427,9 @@ class Builder:
         made, grid = spread_lanes(lanes, op.spread), (size[0] // op.spread, size[1] // op.spread)
         groups = groups_between(op, made, self.engine.tm)
         window, within = (op.operand.window, op.operand.within) if op.operand is not None else ((0, 0), (0, 0))
+        places = op.operand.places if op.operand is not None else (0, 0)
         tile = choose_tile(
-            self.engine, op.window, grid, groups, op.multiplies, op.name, op.special, window, within, op.spread
+            self.engine, op.window, grid, groups, op.multiplies, op.name, op.special, window, within, op.spread, places
         )
         self.ops.append(replace(op, tile=tile))
         few = op.kind != "scores" or (max(lanes) + 1) * size[0] * size[1] < attention.MANY_SCORES
@@ -547,28 +581,28 @@ def pass_through(scheme: Scheme, quant: TensorQ, channels: int) -> Requant:
     return conv_requant(scheme, out, np.ones(channels), out)
 
 
-def fold_window(window: Window) -> Window:
-    """The window of a convolution after folding 2 x 2 pixels into channels.
+def fold_window(window: Window, fold: int = 2) -> Window:
+    """The window of a convolution after folding fold x fold pixels into channels.
 
-    Tap k of row y reads row s*y + k - p; in folded rows that is (s/2)*y + floor((k - p) / 2).
+    Tap k of row y reads row s*y + k - p; in folded rows that is (s/fold)*y + floor((k - p) / fold).
     """
     (kh, kw), (sh, sw), (top, left) = window.kernel, window.stride, window.pad
-    pad = (-(-top // 2), -(-left // 2))
-    kernel = ((kh - 1 - top) // 2 + pad[0] + 1, (kw - 1 - left) // 2 + pad[1] + 1)
-    return Window(kernel, (sh // 2, sw // 2), pad)
+    pad = (-(-top // fold), -(-left // fold))
+    kernel = ((kh - 1 - top) // fold + pad[0] + 1, (kw - 1 - left) // fold + pad[1] + 1)
+    return Window(kernel, (sh // fold, sw // fold), pad)
 
 
-def fold_weights(weights: npt.NDArray[np.int8], window: Window) -> npt.NDArray[np.int8]:
-    """int8 [O, C, KH, KW] to [O, C * 4, KH', KW'] for `fold_window`; channel order (c, dy, dx)."""
-    folded = fold_window(window)
+def fold_weights(weights: npt.NDArray[np.int8], window: Window, fold: int = 2) -> npt.NDArray[np.int8]:
+    """int8 [O, C, KH, KW] to [O, C * fold**2, KH', KW'] for `fold_window`; channel order (c, dy, dx)."""
+    folded = fold_window(window, fold)
     o, c = weights.shape[:2]
-    out = np.zeros((o, c, 2, 2, *folded.kernel), weights.dtype)
+    out = np.zeros((o, c, fold, fold, *folded.kernel), weights.dtype)
     for ky in range(window.kernel[0]):
-        row, dy = divmod(ky - window.pad[0], 2)
+        row, dy = divmod(ky - window.pad[0], fold)
         for kx in range(window.kernel[1]):
-            col, dx = divmod(kx - window.pad[1], 2)
+            col, dx = divmod(kx - window.pad[1], fold)
             out[:, :, dy, dx, row + folded.pad[0], col + folded.pad[1]] = weights[:, :, ky, kx]
-    return out.reshape(o, c * 4, *folded.kernel)
+    return out.reshape(o, c * fold * fold, *folded.kernel)
 
 
 def reference_names(program: Program) -> Iterable[tuple[str, str]]:

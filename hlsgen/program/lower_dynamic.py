@@ -46,8 +46,9 @@ class DynamicBuilder(lower.Builder):
         if x.quant.bits == 8:  # an image: its scale and zero point are known, so they are in scale and bias
             reading = "image"
             scale, bias = _of_image(weights, scale, bias, x.quant)
-        if self.tensors[x.sources[0].tensor].fold > 1:
-            weights, window = lower.fold_weights(weights, window), lower.fold_window(window)
+        fold = self.tensors[x.sources[0].tensor].fold
+        if fold > 1:
+            weights, window = lower.fold_weights(weights, window, fold), lower.fold_window(window, fold)
         if (
             reading == "levels" and (x.height, x.width) == (1, 1) and self.cropped(x)
         ):  # a token has an extent of its own

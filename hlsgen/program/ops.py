@@ -70,7 +70,7 @@ class EngineConfig:
 class Tensor:
     """A feature map in DDR.
 
-    address: in beats; tensors that are never needed at once may share it. fold: 2 where 2x2 pixels of an image were folded into
+    address: in beats; tensors that are never needed at once may share it. fold: n where n x n pixels of an image were folded into
     channels. reference: the node of the quantized network whose output this is. compared: False of scores that only the engine
     holds (`hlsgen.models.attention.MANY_SCORES`).
     """
@@ -161,7 +161,9 @@ class Operand:
     source: its blocks, none upsampled; every head's channels begin a block. lanes: its logical channel in each physical
     lane (-1: none). zero_point: of its integers. keys: tokens, height * width. window: (rows, columns) of the windows within
     which queries meet keys, in maps of one size; (0, 0): all meet all. others: sources that follow the first, in scheme `dynamic`.
-    alike: whether the windows below each other, beside each other have equal keys (a constant map's).
+    alike: whether the windows below each other, beside each other have equal keys (a constant map's). places: how many blocks of
+    a key's channels say, before all others, by a one alone in which row it lies, and how many in which column; (0, 0): none, or
+    blocks of keys do not lie in one row: then nothing is skipped.
     """
 
     source: Source
@@ -172,6 +174,7 @@ class Operand:
     window: tuple[int, int] = (0, 0)
     others: tuple[Source, ...] = ()
     alike: tuple[bool, bool] = (False, False)
+    places: tuple[int, int] = (0, 0)
 
     @property
     def within(self) -> tuple[int, int]:

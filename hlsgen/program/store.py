@@ -118,6 +118,7 @@ def _operand(row: dict[str, Any]) -> Operand:
             "lanes": tuple(row["lanes"]),
             "window": tuple(row["window"]),
             "alike": tuple(row["alike"]),
+            "places": tuple(row["places"]),
         }
     )
 

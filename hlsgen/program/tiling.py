@@ -31,6 +31,7 @@ def choose_tile(
     window_of_keys: tuple[int, int] = (0, 0),
     within: tuple[int, int] = (0, 0),
     spread: int = 1,
+    places: tuple[int, int] = (0, 0),
 ) -> Tile:
     """A good tile before the part is known; size: the output's height and width.
 
@@ -54,6 +55,7 @@ def choose_tile(
         window_of_keys=window_of_keys,
         within=within,
         spread=spread,
+        places=places,
     )
     return best_tile(engine, shape, Link(), stream_depths(engine), where)[0]
 
@@ -93,6 +95,7 @@ def candidates(engine: EngineConfig, shape: OpShape) -> tuple[Ints, Ints, Ints]:
         shape.groups,
         shape.convolves,
         shape.within,
+        max(1, shape.places[1]),
     )
 
 
@@ -106,6 +109,7 @@ def _candidates(
     groups: BlockGroups,
     convolves: bool,
     within: tuple[int, int],
+    together: int,
 ) -> tuple[Ints, Ints, Ints]:
     (kh, kw), (sh, sw) = window.kernel, window.stride
     outputs = groups.outputs if convolves else 1
@@ -115,6 +119,7 @@ def _candidates(
         counts = sorted({-(-outputs // parts) for parts in range(1, outputs + 1)})
     else:
         counts = [b for b in range(1, outputs + 1) if outputs % b == 0]
+    counts = [b for b in counts if b % together == 0]
     heights_widths = [_divisors(w) if w else _splits(n) for n, w in zip(size, within, strict=True)]
     rows, cols, blocks = np.meshgrid(*heights_widths, np.array(counts), indexing="ij")
     patch = ((rows - 1) * sh + kh) * ((cols - 1) * sw + kw)

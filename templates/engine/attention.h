@@ -109,13 +109,20 @@ inline void load_keys(const op_t &op, const beat_t *memory, int window_at, const
         const int rows = c == op.in_blocks - 1 ? op.halves * TN : TM;
         const int used = c == op.in_blocks - 1 ? op.last_lanes : TM;
         const int at = window_at + times(w.first_block + c, op.operand_plane);
+        const met_t met = met_by(op, w, c, blocks);
+        const int begin = met.step > 1 ? 0 : met.first;
+        const int end = met.step > 1 ? blocks : met.first + met.count;
         place = tile_begins;
-        for (int first = 0; first < blocks; first += TURNED) {
+        place.column += met.step > 1 ? 0 : met.first * TM;  // only where all keys are neighbours
+        int meets = met.first;  // the next block to be met
+        for (int first = begin; first < end; first += TURNED) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
-            const int some = least(TURNED, blocks - first);
+            const int some = least(TURNED, end - first);
             load_tokens(op, memory, at, least(some * TM, left - first * TM), place, bank, out);
-            int block = 0, i = 0;
-            for (int n = 0; n < times(some, rows * BLOCK_BEATS); n++) {
+            int block = meets - first, i = 0, turned = 0;
+            for (int b = meets; b < first + some; b += met.step) turned++;
+            meets += times(turned, met.step);
+            for (int n = 0; n < times(turned, rows * BLOCK_BEATS); n++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=1 max=BANK_DEPTH
                 const int channel = i / BLOCK_BEATS;
@@ -124,7 +131,7 @@ inline void load_keys(const op_t &op, const beat_t *memory, int window_at, const
                 i++;
                 if (i == rows * BLOCK_BEATS) {
                     i = 0;
-                    block++;
+                    block += met.step;
                 }
             }
         }

@@ -120,8 +120,17 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
         const int pass_length = most(groups, PASS_MIN);
         const int halves = norms || compute_block == op.in_blocks - 1 ? op.halves : HALVES;
         const int blocks = norms ? 1 : tile_blocks(computed, op);
-        const int compute_length = s > 0 && compute_block >= skipped ? times(pass_length, times(times(blocks, halves), op.taps)) : 0;
-        int at = 0, half = 0, tap_y = 0, tap_x = 0, tap = 0, block_slot = 0;
+#ifdef ATTENTION
+        const met_t met = met_by(op, computed, compute_block, blocks);
+        const int passing = met.count, slot_step = times(met.step, groups);
+        const int sums_begin = op.place_rows > 0 ? op.place_rows - 1 : skipped;  // the last input block that may begin sums
+        int block_slot = times(met.first, groups);
+#else
+        const int passing = blocks, slot_step = groups, sums_begin = skipped;
+        int block_slot = 0;
+#endif
+        const int compute_length = s > 0 && compute_block >= skipped ? times(pass_length, times(times(passing, halves), op.taps)) : 0;
+        int at = 0, half = 0, tap_y = 0, tap_x = 0, tap = 0;
 
         // Pixel p of a group is pixel (group * TP + p) of the tile, row by row; the step from group to group is
         // step_rows rows and step_cols columns.
@@ -177,7 +186,7 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
                 }
                 if (at < groups) {
                     const int slot = block_slot + at;
-                    const bool first = norms || (compute_block == skipped && half == 0 && tap_y == 0 && tap_x == 0);
+                    const bool first = norms || (compute_block <= sums_begin && half == 0 && tap_y == 0 && tap_x == 0);
                     const bool last = norms || (compute_block == op.in_blocks - 1 && half == halves - 1 &&
                                                 tap_y == op.kernel_h - 1 && tap_x == op.kernel_w - 1);
 #ifdef DYNAMIC
@@ -269,7 +278,7 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
                     }
                     if (half == halves) {
                         half = 0;
-                        block_slot += groups;
+                        block_slot += slot_step;
                     }
                 }
             }

@@ -177,6 +177,7 @@ struct op_t {
     int multiplier, scaling_shift;  // scores: of every sum; attention: the values' scale over the output's
     int operand_zero;               // the values' zero point
     int head_planes;                // scores: beats from one head's blocks to the next's
+    int place_rows, place_columns;  // scores: leading input blocks by which row, which column a key lies in; 0: none
 #endif
 #ifdef DYNAMIC
     int reading;                    // how the input becomes integers

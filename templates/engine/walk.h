@@ -136,6 +136,35 @@ inline int tile_rows(const walk_t &w, const op_t &op) { return least(op.tile_h, 
 inline int tile_cols(const walk_t &w, const op_t &op) { return least(op.tile_w, op.out_w - w.out_x); }
 inline int tile_blocks(const walk_t &w, const op_t &op) { return least(op.tile_m, op.channels / TM - w.block); }
 
+#ifdef ATTENTION
+// The blocks of a tile that input block `c` is multiplied with: from `first` on, every `step`th, `count` of them. A one alone in a
+// row of keys, or in a column, is zero for all other rows and columns: their blocks are passed over.
+struct met_t {
+    int first, step, count;
+};
+
+inline met_t met_by(const op_t &op, const walk_t &w, int c, int blocks) {
+#pragma HLS INLINE
+    met_t m;
+    m.first = 0;
+    m.step = 1;
+    m.count = blocks;
+    if (c < op.place_rows) {
+        // Rows of keys c * TM to c * TM + TM - 1, of place_columns blocks each; the tile begins at block w.block.
+        const int begin = most(times(op.place_columns, c * TM) - w.block, 0);
+        const int end = least(times(op.place_columns, (c + 1) * TM) - w.block, blocks);
+        m.first = begin;
+        m.count = most(end - begin, 0);
+    } else if (c < op.place_rows + op.place_columns) {
+        m.first = c - op.place_rows;
+        m.step = op.place_columns;
+        m.count = 0;
+        for (int b = m.first; b < blocks; b += op.place_columns) m.count++;
+    }
+    return m;
+}
+#endif
+
 // The input patch under a tile, in input coordinates: [y0, y0 + rows) x [x0, x0 + cols), of which [y_begin, y_end) x
 // [x_begin, x_end) lies on the map; the rest is padding.
 struct patch_t {

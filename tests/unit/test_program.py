@@ -37,13 +37,20 @@ def test_pack_and_unpack_are_inverse(channels: int, tm: int, cuts: set[int]) -> 
 
 
 @settings(deadline=None)
-@given(st.integers(1, 7), st.integers(1, 7), st.integers(0, 3), st.integers(0, 3), st.sampled_from([(2, 2), (4, 2)]))
-def test_folding_keeps_every_sum(kh: int, kw: int, top: int, left: int, stride: tuple[int, int]) -> None:
+@given(
+    st.integers(1, 7),
+    st.integers(1, 7),
+    st.integers(0, 3),
+    st.integers(0, 3),
+    st.sampled_from([(2, 2, 2), (4, 2, 2), (4, 4, 4)]),
+)
+def test_folding_keeps_every_sum(kh: int, kw: int, top: int, left: int, how: tuple[int, int, int]) -> None:
+    *stride, fold = how
     random = np.random.default_rng(kh * 10 + kw)
     x = random.integers(-128, 128, (3, 12, 16)).astype(np.int8)
     w = random.integers(-128, 128, (5, 3, kh, kw)).astype(np.int8)
-    window = Window((kh, kw), stride, (top, left))
-    folded = fold_window(window)
+    window = Window((kh, kw), (stride[0], stride[1]), (top, left))
+    folded = fold_window(window, fold)
     size = (3, 4)
 
     def sums(x: np.ndarray, w: np.ndarray, window: Window) -> torch.Tensor:
@@ -54,7 +61,7 @@ def test_folding_keeps_every_sum(kh: int, kw: int, top: int, left: int, stride: 
         y = torch.nn.functional.conv2d(padded[None], torch.from_numpy(w).double(), stride=window.stride)[0]
         return y[:, : size[0], : size[1]]
 
-    assert torch.equal(sums(x, w, window), sums(fold_pixels(x, 2), fold_weights(w, window), folded))
+    assert torch.equal(sums(x, w, window), sums(fold_pixels(x, fold), fold_weights(w, window, fold), folded))
 
 
 def test_a_yolo_stem_folds_to_two_by_two() -> None:

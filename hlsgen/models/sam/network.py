@@ -39,7 +39,7 @@ class _Encoder(Builder):
             terms.append(self.parts(f"{p}_relative_{letter}", term, heads, n))
             places.append(self.constant(f"{p}_place_{letter}", place_map(n, (side, side), axis)))
         q, k = (self.parts(f"{p}_{part}", x, heads, d) for part, x in zip("qk", qkv[:2], strict=True))
-        longer = [[q[h], terms[0][h], terms[1][h]] for h in range(heads)], [[part, *places] for part in k]
+        longer = [[terms[0][h], terms[1][h], q[h]] for h in range(heads)], [[*places, part] for part in k]
         if heads * n * n * side * side < vocabulary.MANY_SCORES:
             q1, k1 = (
                 self.call(f"{p}_{name}", torch.cat, [x for head in part for x in head], 1)
