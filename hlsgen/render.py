@@ -18,7 +18,7 @@ from hlsgen.handoff.driver import Host, Stamp, stamp, write_driver
 from hlsgen.handoff.platform import system, templates_of
 from hlsgen.names import identifier
 from hlsgen.program.dynamic import PHI, POWERS
-from hlsgen.program.encode import encode, has_attention, has_norm, has_spread
+from hlsgen.program.encode import Encoded, encode, has_attention, has_norm, has_spread
 from hlsgen.program.ops import EngineConfig, Op, Program
 from hlsgen.targets import find
 
@@ -115,7 +115,7 @@ def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
         "source_fields": list(encoded.sources[0]),
         "sources": [list(row.values()) for row in encoded.sources],
         "hls_include": str(hls_include()),
-        **tensor_table(program),
+        **tensor_table(program, alike(program, encoded)),
     }
     dynamic = program.scheme == "dynamic"
     optional = {"attention.h": context["attention"], "norm.h": context["norm"] and not dynamic}
@@ -188,24 +188,56 @@ def describe(op: Op, program: Program) -> str:
     return ", ".join(parts)
 
 
-def tensor_table(program: Program) -> dict[str, Any]:
-    """What tb/tensors.h lists."""
+_VALUES = """
+first_source parameters weights out operand extent pad_value pre_low pre_high zero_point a_multiplier b_multiplier add_offset
+add_shift add_zero_point norm_epsilon multiplier scaling_shift operand_zero
+"""
+VALUES = frozenset(_VALUES.split())
+"""Fields of an instruction that say where something lies or what is computed: nothing of which beat goes where, and when."""
+
+
+def alike(program: Program, encoded: Encoded) -> list[int]:
+    """For each op the first one that moves the same beats through the same streams: for the test bench of the streams.
+
+    Scores that nothing is compared with are an op of their own where what reads them is. In scheme `dynamic` every op is: an
+    output has its extent beside it.
+    """
+    if program.scheme == "dynamic":
+        return list(range(len(program.ops)))
+    first: dict[tuple[Any, ...], int] = {}
+    found = []
+    for i, (op, row) in enumerate(zip(program.ops, encoded.instructions, strict=True)):
+        sources = encoded.sources[row["first_source"] : row["first_source"] + len(op.sources)]
+        same = {**row, "residual": row["residual"] >= 0}
+        moved = tuple((name, value) for name, value in same.items() if name not in VALUES)
+        read = tuple(tuple((k, v) for k, v in source.items() if k != "base") for source in sources)
+        found.append(first.setdefault((moved, read), i))
+    for i, op in enumerate(program.ops):
+        if not program.tensors[op.out].compared:
+            readers = [j for j in range(i + 1, len(found)) if op.out in program.ops[j].reads]
+            if any(found[j] == j for j in readers):
+                found[i] = i
+    return found
+
+
+def tensor_table(program: Program, same: list[int]) -> dict[str, Any]:
+    """What tb/tensors.h lists. same: `alike`."""
     tm = program.engine.tm
     tensors: list[dict[str, Any]] = []
     lanes: list[int] = []
-    for op, at in zip(program.ops, program.expected(), strict=True):
+    for op, at, like in zip(program.ops, program.expected(), same, strict=True):
         t = program.tensors[op.out]
         expected = -1 if at is None else at // program.engine.beat
-        tensors.append(_row(t.name, t.address, expected, len(t.lanes) // tm, t.height, t.width, len(lanes)))
+        tensors.append(_row(t.name, t.address, expected, len(t.lanes) // tm, t.height, t.width, len(lanes), like))
         lanes += list(t.lanes)
     image = program.tensors[program.inputs[0]]
-    row = _row(image.name, image.address, -1, len(image.lanes) // tm, image.height, image.width, -1)
+    row = _row(image.name, image.address, -1, len(image.lanes) // tm, image.height, image.width, -1, -1)
     beats = sum(program.tensors[name].beats(program.engine.beat) for name in program.inputs)
     return {"tensors": tensors, "lanes": lanes, "image": row, "input_beats": beats}
 
 
 def _row(name: str, *values: int) -> dict[str, Any]:
-    keys = ("name", "address", "expected", "blocks", "height", "width", "first_lane")
+    keys = ("name", "address", "expected", "blocks", "height", "width", "first_lane", "like")
     return dict(zip(keys, (identifier(name, "a tensor"), *values), strict=True))
 
 

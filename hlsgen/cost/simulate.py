@@ -78,7 +78,11 @@ def simulate_ops(
     cores: int = 1,
     trace: bool = False,
 ) -> Simulated:
-    """`simulate` of ops given by their shapes and tiles."""
+    """`simulate` of ops given by their shapes and tiles. On one core, equal ops take equal time: each is simulated once."""
+    kinds = tuple(zip(shapes, tiles, strict=True))
+    if cores == 1 and not trace and len(set(kinds)) < len(kinds):
+        alone = {k: simulate_ops(engine, k[:1], k[1:], way, depths) for k in dict.fromkeys(kinds)}
+        return _in_turn([alone[kind] for kind in kinds])
     together = min(cores, CORES)
     simulator = Simulator()
     runs = []
@@ -96,6 +100,21 @@ def simulate_ops(
         tuple(first.op_tokens),
         tuple(first.spans),
         simulator.events,
+    )
+
+
+def _in_turn(ran: list[Simulated]) -> Simulated:
+    """One op after another."""
+    names = dict.fromkeys(name for one in ran for name in one.peaks)
+    cycles = sum(one.cycles for one in ran)
+    return Simulated(
+        cycles,
+        tuple(one.cycles for one in ran),
+        sum(one.memory_use * one.cycles for one in ran) / cycles,
+        {name: max(one.peaks.get(name, 0) for one in ran) for name in names},
+        tuple({name: one.op_tokens[0].get(name, 0) for name in names} for one in ran),
+        (),
+        sum(one.events for one in ran),
     )
 
 

@@ -3,7 +3,7 @@
 Scores with relative positions are products of longer queries and keys. Each query is joined by what it thinks of every row
 and every column of keys, each key by a 1 at its own row and its own column:
 
-    [q, rh, rw] . [k, onehot(row), onehot(column)] = q . k + rh[row] + rw[column]
+    [rh, rw, q] . [onehot(row), onehot(column), k] = q . k + rh[row] + rw[column]
 
 And rh is a product of queries and keys too: within a row of a window, the n "keys" of a query at row y are the table's rows for
 y less 0 .. n - 1, constants. rw likewise, within a column.

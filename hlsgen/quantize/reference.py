@@ -196,7 +196,7 @@ def quantize(
     tensors = choose_scales(network, statistics, scheme, pre_bits, recipe)
     if scheme == "native":
         return Reference(network, native_spec(network, tensors), statistics.shape)
-    used = first[: max(LARGEST_BATCH // statistics.largest, 1)]
+    used = first[: max(LARGEST_BATCH // (statistics.largest + 1), 1)]
     fitting = [arrays(sample) for sample in used]
     return Reference(network, refitted(network, scheme, tensors, fitting, recipe, step), statistics.shape)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hlsgen import csim
 from hlsgen.backend.frontend_layers import layer_list
 from hlsgen.backend.graph import model_graph, run_passes
+from hlsgen.cost.estimate import layer_facts
 from hlsgen.cost.hardware import Link
 from hlsgen.cost.simulate import simulate
 from hlsgen.frontend.agreement import LIMIT, agreement
@@ -23,7 +24,7 @@ from hlsgen.models.sam.network import encoder_network
 from hlsgen.program import golden
 from hlsgen.program.lower import lower
 from hlsgen.program.memory import placed
-from hlsgen.program.ops import Program
+from hlsgen.program.ops import EngineConfig, Program
 from hlsgen.quantize import quantize
 from hlsgen.quantize.reference import Reference
 from hlsgen.quantize.spec import Scheme
@@ -38,14 +39,14 @@ TOKENS = replace(SMALL, name="tokens", img_size=72, patch=2, dim=16, window=7, e
 
 
 def compiled(
-    config: SamConfig, scheme: Scheme, engine: int
+    config: SamConfig, scheme: Scheme, engine: EngineConfig
 ) -> tuple[Reference, Program, dict[str, np.ndarray], np.ndarray]:
     shape = (3, config.img_size, config.img_size)
     network, images = encoder_network(config, checkpoint(config)), photographs(2, shape)
     reference = quantize(network, images, scheme)
     graph = model_graph(layer_list(network, reference.spec, shape), "encoder", "unused")
     run_passes(graph)
-    return reference, lower(graph, ENGINES[engine]), dict(reference.tensors(images[0])), images[0]
+    return reference, lower(graph, engine), dict(reference.tensors(images[0])), images[0]
 
 
 def test_heads_one_after_another_are_the_same_network(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +64,7 @@ def test_more_tokens_than_a_block_may_keep_scores_of(
     scheme: Scheme, engine: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attention, "MANY_SCORES", 1296**2)
-    reference, program, tensors, image = compiled(TOKENS, scheme, engine)
+    reference, program, tensors, image = compiled(TOKENS, scheme, ENGINES[engine])
     shape = (3, TOKENS.img_size, TOKENS.img_size)
     unkept = {"block1_scores0", "block1_scores1"}
     assert left_out(reference.network, shape) == unkept and not unkept & set(tensors)
@@ -98,7 +99,7 @@ def test_any_grid_and_window(
     config = replace(SMALL, img_size=4 * grid, window=window, heads=heads)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "MANY_SCORES", grid**2 * window**2)
-        _, program, tensors, _ = compiled(config, "fixed", engine)
+        _, program, tensors, _ = compiled(config, "fixed", ENGINES[engine])
     assert golden.check(program, tensors["image"], tensors) > 0
     folder = tmp_path_factory.mktemp("any")
     render(program, folder, ProjectFacts("random", "xc7z020clg400-1", 150.0, "random"))
@@ -107,9 +108,36 @@ def test_any_grid_and_window(
     assert csim.simulate(folder, program, folder / "data", strict=strict).first_difference() is None
 
 
+@pytest.mark.parametrize(
+    ("engine", "places"),
+    [
+        (EngineConfig(tm=8, tn=4, tp=3, beat=8, lanes=4, patch_depth=256, acc_depth=200), (2, 2)),
+        (EngineConfig(tm=16, tn=16, tp=2, beat=8, lanes=8, patch_depth=512, acc_depth=64), (1, 1)),
+    ],
+)
+def test_keys_pass_over_the_rows_and_columns_in_which_they_do_not_lie(
+    engine: EngineConfig, places: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """16 x 16 tokens: blocks of 8 or 16 keys lie in one row. The same integers as with all the products."""
+    monkeypatch.setattr(attention, "MANY_SCORES", 256 * 256)
+    config = replace(SMALL, img_size=64, patch=4, dim=16, window=5, embedding=8)
+    _, program, tensors, _ = compiled(config, "fixed", engine)
+    told = {op.name: op.operand.places for op in program.ops if op.kind == "scores" and op.operand is not None}
+    assert told["block1_scores0"] == told["block1_scores1"] == places and told["block0_scores"] == (0, 0)
+    assert golden.check(program, tensors["image"], tensors) > 0
+    render(program, tmp_path, ProjectFacts("random", "xc7z020clg400-1", 150.0, "random"))
+    csim.write_data(program, tmp_path / "data", tensors["image"], tensors)
+    ran = simulate(program, Link())
+    found = csim.simulate(tmp_path, program, tmp_path / "data", tokens=ran.op_tokens)
+    assert found.first_difference() is None and found.streams is not None
+    for layer, cycles in zip(layer_facts(program, Link()), ran.op_cycles, strict=True):
+        if layer["name"] in ("block1_scores0", "block1_scores1"):
+            assert layer["cycles"] == pytest.approx(cycles, rel=0.15)
+
+
 def test_no_two_tensors_share_memory_while_both_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attention, "MANY_SCORES", 1)
-    _, program, _, _ = compiled(SMALL, "fixed", 0)
+    _, program, _, _ = compiled(SMALL, "fixed", ENGINES[0])
     kept, beat = (*program.inputs, *program.constants), program.engine.beat
     assert placed(program).fmap_beats == program.fmap_beats
     held: dict[int, str] = {}  # by beat: whose bytes lie there
