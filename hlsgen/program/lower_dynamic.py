@@ -98,7 +98,8 @@ class DynamicBuilder(lower.Builder):
         """A convolution of x whose weights are y."""
         rows, columns = (int(n) for n in node.get_attr("window"))
         heads, keys = int(node.get_attr("heads")), self.keys(node, y)
-        operand = Operand(y.sources[0], y.lanes, heads, keys, 0, (rows, columns), y.sources[1:])
+        alike = self.alike(y, rows, columns) if len(y.sources) == 1 else (False, False)
+        operand = Operand(y.sources[0], y.lanes, heads, keys, 0, (rows, columns), y.sources[1:], alike)
         op = self.op(node.outputs[0], kind, x, Window(), FloatOp("integers"), operand=operand)
         self.emit(op, lanes, (x.height, x.width), FLOAT)
 

@@ -198,9 +198,10 @@ inline beat_t kept(const beat_t &b, int &least_order, int &most_order) {
 #if defined(__SYNTHESIS__) || defined(HLSGEN_STRICT)
 typedef ap_int<33> norm_sum_t;      // of up to 4096 20-bit integers
 typedef ap_int<52> norm_squares_t;  // of their squares
-typedef ap_int<65> norm_spread_t;
+typedef ap_uint<13> norm_count_t;    // channels
+typedef ap_int<67> norm_spread_t;
 #else
-typedef long long norm_sum_t, norm_squares_t, norm_spread_t;
+typedef long long norm_sum_t, norm_squares_t, norm_count_t, norm_spread_t;
 #endif
 
 // A pixel's sums, from load_input to the epilogue.
@@ -217,7 +218,7 @@ struct norm_t {
 // unit: what one of the integers stands for, over the channels.
 inline norm_t norm_constants(const moments_t &m, float unit, const op_t &op) {
 #pragma HLS INLINE
-    const norm_spread_t spread = norm_spread_t(op.norm_channels) * m.squares - norm_spread_t(m.sum) * norm_spread_t(m.sum);
+    const norm_spread_t spread = norm_count_t(op.norm_channels) * m.squares - m.sum * m.sum;
     const float variance = float((long long)(spread)) * (unit * unit);
     const float held = variance + float_of(op.norm_epsilon);
     norm_t made;

@@ -54,6 +54,7 @@ inline void load_input(int index, const beat_t *memory, hls::stream<scaling_t> &
     const bool attends = op.kind == OP_ATTEND;
 #pragma HLS ARRAY_PARTITION variable=POWERS dim=1 complete
     static float largest[TILE_PIXELS];
+#pragma HLS DEPENDENCE variable=largest inter false
     static row_sum_t row_sum[TILE_PIXELS];
 #pragma HLS DEPENDENCE variable=row_sum inter false
     row_sum_t total_weight = 0;
@@ -127,6 +128,7 @@ inline void load_input(int index, const beat_t *memory, hls::stream<scaling_t> &
                 int at = src.base + times(block - s_begin, src.plane) + (times(p.y_begin, src.width) + p.x_begin) * stored;
                 int pixel = 0, place = 0;  // of the tile, beat of its block
                 beat_t word;
+#pragma HLS ARRAY_PARTITION variable=word.v complete
                 if (multiplied && !keeps) load_padding(times(top, p.cols) * BLOCK_BEATS, padding, out);
                 for (int r = 0; r < bursts; r++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_ROWS
@@ -138,6 +140,8 @@ inline void load_input(int index, const beat_t *memory, hls::stream<scaling_t> &
 #ifdef ATTENTION
                         const int keys = ends ? op.last_keys : TM;
                         if (attends && place == 0) total_weight = begins ? row_sum_t(0) : row_sum[pixel];
+                        const float most = attends ? largest[pixel] : 0.0f;
+                        if (keeps && place == 0) largest[pixel] = float_of(word_at(b, 0));
 #endif
 #ifdef NORM
                         if (norms && place == 0) {
@@ -149,8 +153,7 @@ inline void load_input(int index, const beat_t *memory, hls::stream<scaling_t> &
 #pragma HLS UNROLL
                             float x = float_of(word_at(b, j));
 #ifdef ATTENTION
-                            if (keeps && place == 0 && j == 0) largest[pixel] = x;
-                            if (attends) x = largest[pixel] - x;
+                            if (attends) x = keeps ? 0.0f : most - x;
 #endif
                             float scaled = x * inverse;
                             if (attends && scaled > FAR) scaled = FAR;
@@ -218,6 +221,7 @@ inline void load_tokens(const op_t &op, const beat_t *memory, int at, int keys, 
         const int from = at + place.row_at + place.column * STORED_BEATS;
         int key = done, quarter = 0;  // token, float beat of its block
         beat_t word;
+#pragma HLS ARRAY_PARTITION variable=word.v complete
         for (int i = 0; i < run * STORED_BEATS; i++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=1 max=TURN_BEATS
