@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from hlsgen.quantize.spec import SCHEMES, Scheme
+from hlsgen.quantize.spec import ENGINE_SCHEMES, Scheme
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,7 +31,7 @@ from hlsgen.quantize.spec import SCHEMES, Scheme
 )
 @click.option("--imgsz", help="Image size, 640 or 416x640 (HxW)  [default: the model's own]")
 @click.option("--weights", help="Checkpoint file, 'demo' or 'random' (cost needs no trained weights).")
-@click.option("--scheme", type=click.Choice(SCHEMES), default="fixed", show_default=True, help="Quantization scheme.")
+@click.option("--scheme", type=click.Choice(ENGINE_SCHEMES), default="fixed", show_default=True, help="Quantization.")
 @click.option("--no-calibration", "calibration", flag_value=False, default=True, help="Ignore hlsgen calibrate's fit.")
 @click.option("--simulate", "simulated", is_flag=True, help="Run the cycle simulation too, beside the formulas.")
 @click.option("--json", "as_json", is_flag=True, help="Print facts as JSON on stdout, nothing else.")
@@ -75,11 +75,14 @@ def estimate_model(
     from hlsgen.cost.simulate import simulate
     from hlsgen.errors import HlsgenError
     from hlsgen.models import load
+    from hlsgen.quantize.strategies import for_engine
 
     began = time.perf_counter()
     target, overrides = targets.find(part), Overrides(tm, tn, tp, lanes, cores)
     size = None if imgsz is None else ImageSize().convert(imgsz, None, None)
-    loaded = load(model, weights or weights_at_hand(model), size)
+    loaded = load(model, weights or weights_at_hand(model), size, apart=scheme == "dynamic")
+    if loaded.task != "segment":
+        for_engine(scheme)  # says where the engine has it for SAM only
     graph = assumed_graph(loaded.network, loaded.shape, scheme)
     coefficients = calibrations.coefficients(target.family) if calibration else MODEL
     design = schedule(graph, target, clock, overrides, objective, coefficients)

@@ -48,6 +48,13 @@ def assumed_graph(network: fx.GraphModule, shape: tuple[int, int, int], scheme: 
     from hlsgen.backend.frontend_layers import layer_list
     from hlsgen.backend.graph import model_graph, run_passes
 
-    graph = model_graph(layer_list(network, assumed_quantization(network, scheme), shape), "estimate", ".")
+    if scheme == "dynamic":  # of a SAM
+        from hlsgen.models.sam.network import linears
+        from hlsgen.quantize.dynamic_network import dynamic_spec
+
+        spec = dynamic_spec(network, linears(network))
+    else:
+        spec = assumed_quantization(network, scheme)
+    graph = model_graph(layer_list(network, spec, shape), "estimate", ".")
     run_passes(graph)
     return graph

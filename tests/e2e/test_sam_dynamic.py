@@ -82,3 +82,11 @@ def test_what_it_does_not_take(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert main([*command, "--lanes", "8"]) == 2
     assert "leave out --lanes 8" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
+
+
+def test_its_cost_is_estimated(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estimate", "sam_tiny", "--part", "xc7z020", "--scheme", "dynamic", "--simulate", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["fits"] and 0.9 < facts["simulation"]["formula_over_simulation"] < 1.1
+    assert main(["estimate", "yolov8n", "--weights", "random", "--part", "xc7z020", "--scheme", "dynamic"]) == 2
+    assert "the engine cannot run strategy dynamic: its ranges" in capsys.readouterr().err
