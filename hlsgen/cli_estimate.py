@@ -70,7 +70,7 @@ def estimate_model(
     from hlsgen.cli import ImageSize
     from hlsgen.cost.assumed import assumed_graph
     from hlsgen.cost.coefficients import MODEL
-    from hlsgen.cost.fit import check_fit
+    from hlsgen.cost.fit import check_fit, check_memory
     from hlsgen.cost.schedule import Overrides, schedule
     from hlsgen.cost.simulate import simulate
     from hlsgen.errors import HlsgenError
@@ -88,6 +88,7 @@ def estimate_model(
     design = schedule(graph, target, clock, overrides, objective, coefficients)
     try:
         check_fit(design, graph, overrides)
+        check_memory(design.program, target, design.cores)
         verdict = f"fits {target.name}"
     except HlsgenError as error:
         verdict = str(error)

@@ -7,6 +7,9 @@ from typing import Any
 from hlsgen.cost.budget import CEILINGS, budget
 from hlsgen.cost.schedule import Design, Overrides, Scheduler
 from hlsgen.errors import HlsgenError
+from hlsgen.program.encode import parameter_memory
+from hlsgen.program.ops import Program
+from hlsgen.targets import Target
 
 NAMES = {"lut": "LUT", "ff": "FF", "dsp": "DSP", "bram36": "BRAM36", "uram": "URAM"}
 
@@ -39,6 +42,24 @@ def check_fit(design: Design, graph: Any, overrides: Overrides | None = None, fo
         f"{text}; the nearest that fits is {describe(near)} at {near.fps:.1f} images/s{cost}; "
         "take that, a larger part, or --force to generate it anyway"
     )
+
+
+def check_memory(program: Program, target: Target, cores: int) -> None:
+    """Hold feature maps, a core's own each, and parameters, once for all, to the memory behind the ports.
+
+    Raises:
+        HlsgenError: what is needed, and what there is.
+    """
+    maps, parameters = program.fmap_beats * program.engine.beat, parameter_memory(program)
+    needed, there = maps * cores + parameters, target.memory.size_mb << 20
+    if needed > there:
+        each = f" for each of {cores} cores" if cores > 1 else ""
+        fewer = "fewer cores (--cores), " if cores > 1 and maps + parameters <= there else ""
+        raise HlsgenError(
+            f"{program.name} needs {needed / 1e6:,.0f} MB of memory ({maps / 1e6:,.0f} MB for feature maps{each}, "
+            f"{parameters / 1e6:,.0f} MB for weights and constants), {target.name} has {there / 1e6:,.0f} MB; take {fewer}"
+            "a smaller model or a board with more"
+        )
 
 
 def describe(design: Design) -> str:

@@ -135,6 +135,17 @@ def encode(program: Program) -> Encoded:
     return Encoded(tuple(instructions), tuple(sources), data, bounds, tuple(constants))
 
 
+def parameter_memory(program: Program) -> int:
+    """Bytes of `Encoded.weights`, without making them."""
+    beat, table_size = program.engine.beat, table_bytes(program)
+    total = sum(program.tensors[name].beats(beat) * beat for name in program.constants)
+    for op in program.ops:
+        weights = instruction(op, program, op_groups(op, program))["weight_beats"] * beat
+        weights += 0 if op.exponents is None else len(op.exponents)
+        total += weights + len(parameter_bytes(op, program, table_size))
+    return total
+
+
 def in_memory(tensor: Tensor, value: npt.NDArray[Any], engine: EngineConfig) -> npt.NDArray[np.int8]:
     """The bytes of a tensor in DDR, with its extent behind it where it is float32."""
     data = tensor.pack(value, engine.tm)

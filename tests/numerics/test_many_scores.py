@@ -9,12 +9,14 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hlsgen import csim
+from hlsgen import csim, targets
 from hlsgen.backend.frontend_layers import layer_list
 from hlsgen.backend.graph import model_graph, run_passes
 from hlsgen.cost.estimate import layer_facts
+from hlsgen.cost.fit import check_memory
 from hlsgen.cost.hardware import Link
 from hlsgen.cost.simulate import simulate
+from hlsgen.errors import HlsgenError
 from hlsgen.frontend.agreement import LIMIT, agreement
 from hlsgen.frontend.qdq_write import write_qdq
 from hlsgen.models import attention
@@ -22,6 +24,7 @@ from hlsgen.models.sam import graph as sam
 from hlsgen.models.sam.config import MEAN, STD, SamConfig
 from hlsgen.models.sam.network import encoder_network
 from hlsgen.program import golden
+from hlsgen.program.encode import encode, parameter_memory
 from hlsgen.program.lower import lower
 from hlsgen.program.memory import placed
 from hlsgen.program.ops import EngineConfig, Program
@@ -161,3 +164,20 @@ def test_no_two_tensors_share_memory_while_both_are_needed(monkeypatch: pytest.M
             check(name)
     for name in program.outputs:
         check(name)
+
+
+def test_what_the_memory_does_not_hold_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "MANY_SCORES", 1)
+    _, program, _, _ = compiled(SMALL, "fixed", ENGINES[0])
+    assert parameter_memory(program) == len(encode(program).weights)
+    board = targets.find("pynq-z2")
+    check_memory(program, board, 2)
+    large = replace(program, fmap_beats=300 * 10**6 // program.engine.beat)
+    check_memory(large, board, 1)
+    with pytest.raises(HlsgenError) as error:
+        check_memory(large, board, 2)
+    said = str(error.value)
+    assert (
+        "needs 600 MB of memory (300 MB for feature maps for each of 2 cores, 0 MB for weights and constants)" in said
+    )
+    assert said.endswith("pynq-z2 has 537 MB; take fewer cores (--cores), a smaller model or a board with more")

@@ -1,0 +1,112 @@
+"""SAM ViT-B at 1024 x 1024, whole: the build by its stages, its C-simulation against PyTorch's float32, memory, and the estimate.
+
+    python -m benchmarks.sam_vit_b [--model sam] [--part xczu9eg] [--images 4] [--threads 2] [--out build/sam_vit_b]
+
+Random weights, for cost and exactness. All in one run on one machine; prints a table, and the same as JSON with --json.
+"""
+
+import argparse
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+LEAST_RATIO, LEAST_MINUTES, LEAST_GB = 10.0, 15.0, 6.0  # what is aimed at
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="sam")
+    parser.add_argument("--part", default="xczu9eg")
+    parser.add_argument("--images", type=int)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("build/sam_vit_b"))
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    facts = measured(options)
+    if options.json:
+        print(json.dumps(facts, indent=1))
+    else:
+        print_table(facts)
+    return 0 if facts["verdict"] == "exact" else 1
+
+
+def measured(options: argparse.Namespace) -> dict[str, Any]:
+    """Everything, in one run."""
+    import torch
+    from rich.console import Console
+
+    from hlsgen.build import BuildOptions, run
+    from hlsgen.models.sam.load import load
+    from hlsgen.models.sam.network import encoder_network
+    from hlsgen.progress import Terminal
+
+    torch.set_num_threads(options.threads)
+    held = load(options.model, "random")
+    network = encoder_network(held.config, held.state)
+    image = torch.rand(1, 3, held.config.img_size, held.config.img_size)
+    with torch.inference_mode():
+        seconds = [timed(lambda: network(image), f"float32, run {i + 1} of 3") for i in range(3)]
+    begun = time.perf_counter()
+    build = BuildOptions(options.model, options.part, options.out, weights="random", images=options.images)
+    with Terminal(Console(stderr=True)) as progress:
+        report = run(build, progress)
+    whole = time.perf_counter() - begun
+    csim, estimate = report["csim"], report["estimate"]
+    own, children = (
+        resource.getrusage(who).ru_maxrss / 1e6 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return {
+        "model": report["model"],
+        "part": report["part"],
+        "threads": options.threads,
+        "float32_seconds": round(min(seconds), 2),
+        "csim_seconds": csim["seconds"],
+        "csim_over_float32": round(csim["seconds"] / min(seconds), 2),
+        "verdict": report["verdict"],
+        "integers_compared": csim["elements"],
+        "build_minutes": round(whole / 60, 2),
+        "stage_seconds": report["stages"],
+        "peak_gb": {"hlsgen": round(own, 2), "compiler and C-simulation": round(children, 2)},
+        "estimate": {
+            key: estimate[key] for key in ("clock_mhz", "cores", "fps", "latency_ms", "mac_utilization", "fits")
+        },
+    }
+
+
+def timed(call: Any, what: str) -> float:
+    begun = time.perf_counter()
+    call()
+    seconds = time.perf_counter() - begun
+    print(f"{what}: {seconds:.1f} s", file=sys.stderr, flush=True)
+    return seconds
+
+
+def print_table(facts: dict[str, Any]) -> None:
+    estimate, peak = facts["estimate"], max(facts["peak_gb"].values())
+    rows = [
+        ("verdict", f"{facts['verdict']}, {facts['integers_compared']:,} integers compared", ""),
+        ("float32 forward", f"{facts['float32_seconds']} s, {facts['threads']} threads, best of 3", ""),
+        ("C-simulation", f"{facts['csim_seconds']:.1f} s", ""),
+        ("C-simulation / float32", f"{facts['csim_over_float32']}", f"{LEAST_RATIO:g} at most"),
+        ("whole build", f"{facts['build_minutes']} min", f"{LEAST_MINUTES:g} at most"),
+        ("peak memory", f"{peak} GB", f"{LEAST_GB:g} at most"),
+        (
+            "estimated",
+            f"{1 / estimate['fps']:.3f} s an image over {estimate['cores']} cores, latency {estimate['latency_ms'] / 1e3:.2f} s, "
+            f"MACs busy {estimate['mac_utilization']:.0%}",
+            "",
+        ),
+    ]
+    rows += [(f"stage {name}", f"{seconds:.1f} s", "") for name, seconds in facts["stage_seconds"].items()]
+    print(f"| {facts['model']} on {facts['part']} | measured | aimed at |\n|---|---|---|")
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
