@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional
 
 from hlsgen.backend.frontend_layers import layer_list
@@ -21,12 +22,13 @@ from hlsgen.models.sam.network import encoder_network, linears, sam_network
 from hlsgen.models.sam.prompting import Prompting
 from hlsgen.models.sam.prompts import preprocess
 from hlsgen.program import dynamic as d
-from hlsgen.program import golden
+from hlsgen.program import golden, golden_dynamic
 from hlsgen.program.lower import lower
 from hlsgen.program.ops import EngineConfig, Program
 from hlsgen.quantize.dynamic import DynamicLinear
 from hlsgen.quantize.dynamic_network import DynamicReference, dynamic_spec, load_dynamic
-from tests.sam_nets import micro
+from tests.quantize_nets import traced
+from tests.sam_nets import MICRO, micro
 
 Floats = npt.NDArray[np.float32]
 seeds = st.integers(0, 2**32 - 1)
@@ -181,3 +183,41 @@ def test_the_reference_is_saved_and_is_the_graphs(tmp_path: Any) -> None:
     assert sqnr(dynamic_sam(held).embed(picture)[0].numpy(), tensors["embedding"]) > 40
     assert np.array_equal(reference.values(image)["embedding"][0].numpy(), tensors["embedding"])
     assert tensors["image"].dtype == np.int8 and np.array_equal(tensors["image"], reference.quantize_input(image))
+
+
+class Strange(nn.Module):
+    """What scheme dynamic does not lower."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(8, 8, 1, groups=2 if what == "groups" else 1)
+        self.first, self.then = nn.Conv2d(3, 8, 1), nn.SiLU() if what == "silu" else nn.MaxPool2d(2)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return (self.then(self.conv(self.first(x))),)
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("groups", "convolution conv has groups, which scheme dynamic cannot"),
+        ("silu", "scheme dynamic has no silu at then; its activations are GELU and ReLU"),
+        ("pool", r"scheme dynamic has no machine op for layer then \(max_pool\)"),
+    ],
+)
+def test_what_it_cannot_lower_is_said(what: str, said: str) -> None:
+    network = traced(Strange(what))
+    with pytest.raises(HlsgenError, match=said):
+        lowered(network, dynamic_spec(network, []), 8, EngineConfig())
+
+
+def test_a_golden_model_far_from_pytorch_is_refused() -> None:
+    network = encoder_network(MICRO, micro().state)
+    program = lowered(network, dynamic_spec(network, linears(network)), 32, EngineConfig())
+    image = np.random.default_rng(0).integers(-128, 128, (3, 32, 32)).astype(np.int8)
+    made = {program.tensors[name].reference: values for name, values in golden.run(program, image).items()}
+    near = golden_dynamic.check(program, made, made)
+    assert near["embedding"] == 200
+    wrong = made | {"embedding": made["embedding"] * np.float32(1.1)}
+    with pytest.raises(HlsgenError, match=r"embedding comes to 20.*dB of PyTorch's dynamic INT8, 40 are expected"):
+        golden_dynamic.check(program, made, wrong)
