@@ -31,6 +31,8 @@ def test_it_is_the_specification_bit_for_bit(project: Path) -> None:
     assert report["quantization"]["sqnr_db_outputs"]["embedding"] > 40 and report["onnx"]["embedding_sqnr_db"] > 40
     assert report["estimate"]["fits"] and report["masks"]["csim"]["iou"] > 0.99
     assert (project / report["files"]["onnx"]).is_file() and (project / report["files"]["picture_masks"]).is_file()
+    for name in ("Makefile", "hls_config.cfg", "tcl/run_hls.tcl"):  # no product and sum in one rounding
+        assert "-ffp-contract=off" in (project / name).read_text()
     facts = json.loads((project / "stages" / "facts.json").read_text())
     assert facts["lower"]["golden_sqnr_db"]["embedding"] >= 40 and facts["lower"]["golden_sqnr_db"]["masks"] >= 40
     assert 0.9 < facts["lower"]["simulation"]["formula_over_simulation"] < 1.1
