@@ -225,11 +225,14 @@ def _tile(
     short = ~whole_out & (rows > 1) & (cols * block_beats * shape.stored < GATHER) & (shape.spread == 1)
     gathered = short & (not shape.dynamic)
     out_beats = pixels * block_beats * shape.stored
-    runs = pixels if shape.spread > 1 else np.where(whole_out, 1, rows)
+    runs = np.where(whole_out, 1, rows)
     written, store_bursts = np.where(gathered, way.write_interval, way.beat_cycles), np.where(gathered, 1, runs)
     read, read_bursts = np.where(short, way.read_interval, way.beat_cycles), np.where(short, 1, runs)
     epilogue_block = pixels * (tm // engine.lanes) + way.loops.epilogue_depth + LOOP
     store_block = store_bursts * (way.write_latency + LOOP) + out_beats * written
+    if shape.spread > 1:  # all but the last of a row's neighbours are held first, then a row is a burst
+        held = (shape.spread - 1) * (out_beats + LOOP) + rows * (way.write_latency + LOOP)
+        store_block = held / shape.spread + out_beats * way.beat_cycles
     residual_block = (read_bursts * way.burst + out_beats * read) * float(shape.residual)
     behind = np.maximum(np.maximum(epilogue_block, store_block), residual_block)
     # Scores: a head's rows' largest, a block more. Attention: a division a pixel, before the tile's first block.

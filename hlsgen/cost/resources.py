@@ -49,6 +49,7 @@ class Widths:
     port: int = 25
     row_sum: int = 0  # of an attention's rows; 0 where the network has none
     norms: bool = False
+    held: int = 0  # blocks of channels that wait to be stored as pixels
 
 
 def widths(program: Program, port: int = 25) -> Widths:
@@ -85,6 +86,7 @@ def widths(program: Program, port: int = 25) -> Widths:
         port,
         ((LARGEST if program.scheme == "dynamic" else LARGEST_WEIGHT) * keys).bit_length() if keys else 0,
         any(op.kind == "norm" for op in program.ops),
+        max(op.spread for op in program.ops) - 1,
     )
 
 
@@ -212,7 +214,8 @@ def _around(engine: EngineConfig, w: Widths, d: Depths) -> dict[str, Usage]:
         + sum((_memory(memory(n, bits)) for n in (d.input, d.weights, d.residual, d.output, d.parameters)), Usage()),
         "AXI ports": (Usage(lut=AXI_LUT + AXI_LUT_A_BIT * bits, ff=AXI_FF + AXI_FF_A_BIT * bits) + port).times(MASTERS),
         "AXI-Lite": Usage(lut=CONTROL_LUT, ff=CONTROL_FF),
-        "loaders": Usage(lut=LOADER_LUT * 7 // 2, ff=LOADER_FF * 7 // 2),
+        "loaders": Usage(lut=LOADER_LUT * 7 // 2, ff=LOADER_FF * 7 // 2)
+        + _memory(memory(MOST_PIXELS * (tm // engine.beat) * (1 if whole else 4), bits), w.held),
         "array control": Usage(lut=ARRAY_LUT + tp * PIXEL_LUT, ff=ARRAY_FF + tp * PIXEL_LUT),
         "addresses": Usage(lut=ADDRESS_PRODUCTS * ADDRESS_LUT),
         **({"attention": _attention(engine, w.row_sum, d)} if w.row_sum and whole else {}),

@@ -19,7 +19,7 @@ class OpShape:
     columns of an attention's windows; (0, 0): none. within: of what a tile is a part, 0 for any number: that of the windows, unless
     those beside each other have equal keys.
     places: input blocks that say in which row and in which column a key lies (`Operand.places`), of which a block of keys meets
-    one each; a tile's blocks are whole rows of keys then. spread: above 1, channels are stored as pixels, a pixel a burst. parts:
+    one each; a tile's blocks are whole rows of keys then. spread: above 1, channels are stored as pixels, a row a burst. parts:
     in scheme `dynamic`, how often the input is read, else 0. read, stored: bytes of an element of the input and of what is stored.
     """
 

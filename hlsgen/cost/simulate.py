@@ -254,7 +254,7 @@ class _Op:
 
     def rows(self, runs: int, beats: int, stream: Stream) -> Process:
         """`read_rows` of templates/engine/walk.h."""
-        if runs > 1 and beats < GATHER and self.shape.spread == 1:
+        if runs > 1 and beats < GATHER:
             yield from self.burst(runs * beats, stream, interval=self.way.read_interval)
             return
         for _ in range(runs):
@@ -403,8 +403,6 @@ class _Op:
 
     def out_bursts(self, rows: int, cols: int) -> tuple[int, int]:
         """Runs of a block of a tile, and beats of each."""
-        if self.shape.spread > 1:
-            return rows * cols, self.stored_beats
         if cols == self.shape.size_out[1]:
             return 1, rows * cols * self.stored_beats
         return rows, cols * self.stored_beats
@@ -515,12 +513,17 @@ class _Op:
             self.span("epilogue", t, start)
 
     def store(self) -> Process:
+        part = 0  # of channels that are stored as pixels: which of a row's neighbours a block is
         for t, (_, _, _, rows, cols, blocks) in enumerate(self.walk()):
             start = self.simulator.now
             for _ in range(blocks + self.told(t)):
+                if self.shape.spread > 1:
+                    yield from self.store_part(rows, cols, part == self.shape.spread - 1)
+                    part = (part + 1) % self.shape.spread
+                    continue
                 runs, beats = self.out_bursts(rows, cols)
                 interval = 0.0
-                if runs > 1 and beats < GATHER and self.shape.spread == 1 and not self.shape.dynamic:
+                if runs > 1 and beats < GATHER and not self.shape.dynamic:
                     runs, beats, interval = 1, runs * beats, self.way.write_interval
                 for _ in range(runs):
                     left = beats
@@ -531,6 +534,16 @@ class _Op:
                         left -= n
                     yield float(self.way.write_latency + LOOP)
             self.span("store", t, start)
+
+    def store_part(self, rows: int, cols: int, last: bool) -> Process:
+        """A block of channels that are stored as pixels: held, or, the last of a row's neighbours, written with the others."""
+        for beats in [cols * self.stored_beats] * rows if last else [rows * cols * self.stored_beats]:
+            while beats > 0:
+                n = min(beats, self.chunk)
+                yield Get(self.output, n)
+                yield self.move(n * self.shape.spread) if last else float(n)
+                beats -= n
+            yield float(self.way.write_latency + LOOP) if last else float(LOOP)
 
 
 @dataclass

@@ -50,6 +50,8 @@ class Bounds:
     step_cycles: int
     parameter_beats: int
     tile_pixels: int = 0  # of scores and attention; 0 where the network has none
+    held_blocks: int = 0  # of channels that are stored as pixels
+    held_beats: int = 0
     row_sum_bits: int = 0
 
 
@@ -222,15 +224,10 @@ def has_spread(program: Program) -> bool:
 
 
 def _spread(op: Op, program: Program) -> dict[str, int]:
-    """The `op_t` fields of channels that are stored as pixels: beats from a pixel to the next that one of them makes."""
+    """The `op_t` fields of channels that are stored as pixels."""
     out, engine = program.tensors[op.out], program.engine
-    pixel = engine.tm * out.element // engine.beat
-    return {
-        "spread": op.spread,
-        "spread_blocks": len(out.lanes) // engine.tm,
-        "spread_pixel": op.spread * pixel,
-        "spread_row": out.width * pixel,
-    }
+    row = out.width * engine.tm * out.element // engine.beat
+    return {"spread": op.spread, "spread_blocks": len(out.lanes) // engine.tm, "spread_row": row}
 
 
 def has_norm(program: Program) -> bool:
@@ -472,6 +469,15 @@ def _bounds(
             (table_size + i["channels"] * channel_bytes) // engine.beat
             for i, op in zip(instructions, program.ops, strict=True)
             if op.operand is None
+        ),
+        held_blocks=max(op.spread for op in program.ops) - 1,
+        held_beats=max(
+            (
+                op.tile.rows * op.tile.cols * engine.tm * program.tensors[op.out].element // engine.beat
+                for op in program.ops
+                if op.spread > 1
+            ),
+            default=0,
         ),
         tile_pixels=max((op.tile.rows * op.tile.cols for op in program.ops if op.special), default=0),
         row_sum_bits=max((_largest_row(op).bit_length() for op in attends), default=0),

@@ -424,7 +424,7 @@ class Builder:
         self, op: Op, lanes: tuple[int, ...], size: tuple[int, int], quant: TensorQ, reference: str | None = None
     ) -> None:
         """Give the op its tile and its output tensor, of these lanes and this size."""
-        made, grid = spread_lanes(lanes, op.spread), (size[0] // op.spread, size[1] // op.spread)
+        made, grid = spread_lanes(lanes, op.spread, self.engine.tm), (size[0] // op.spread, size[1] // op.spread)
         groups = groups_between(op, made, self.engine.tm)
         window, within = (op.operand.window, op.operand.within) if op.operand is not None else ((0, 0), (0, 0))
         places = op.operand.places if op.operand is not None else (0, 0)

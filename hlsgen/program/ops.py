@@ -258,10 +258,15 @@ class Op:
         return 0 if self.weights is None else int(self.weights.size)
 
 
-def spread_lanes(lanes: tuple[int, ...], spread: int) -> tuple[int, ...]:
-    """The lanes of channels that become pixels, from those of the tensor that they become."""
-    channels = max(lanes) + 1
-    return tuple(c + part * channels if c >= 0 else -1 for part in range(spread * spread) for c in lanes)
+def spread_lanes(lanes: tuple[int, ...], spread: int, tm: int) -> tuple[int, ...]:
+    """The lanes of channels that become pixels, from those of the tensor that they become: row by row, and in it block by block,
+    those of neighbouring pixels one behind the other."""
+    channels, found = max(lanes) + 1, list[int]()
+    for row in range(spread):
+        for block in (lanes[i : i + tm] for i in range(0, len(lanes), tm)):
+            for part in range(row * spread, (row + 1) * spread):
+                found += [c + part * channels if c >= 0 else -1 for c in block]
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -304,7 +309,7 @@ class Program:
     def made(self, op: Op) -> "Made":
         """What the op makes, before its channels become pixels."""
         out, n = self.tensors[op.out], op.spread
-        return Made(spread_lanes(out.lanes, n), out.height // n, out.width // n)
+        return Made(spread_lanes(out.lanes, n, self.engine.tm), out.height // n, out.width // n)
 
     def expected(self) -> list[int | None]:
         """Where in expected.bin each op's output begins, in bytes: one behind the other; None of what is not compared."""

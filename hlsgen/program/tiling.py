@@ -82,12 +82,12 @@ def best_tile(engine: EngineConfig, shape: OpShape, way: Link, depths: Depths, w
 def candidates(engine: EngineConfig, shape: OpShape) -> tuple[Ints, Ints, Ints]:
     """The legal tiles worth trying: equal cuts of height and width; rows, columns, blocks, each int64 [n].
 
-    Legal: the patch fits PATCH_DEPTH (in attention no more than MOST_PIXELS), the tile's groups of TP pixels times its blocks
-    fit ACC_DEPTH, and blocks divide the group's output blocks where there are several groups. Of equally wide and deep tiles
-    only the tallest few are listed.
+    Legal: the patch fits PATCH_DEPTH (in attention, and where channels are stored as pixels, no more than MOST_PIXELS), the tile's
+    groups of TP pixels times its blocks fit ACC_DEPTH, and blocks divide the group's output blocks where there are several groups.
+    Of equally wide and deep tiles only the tallest few are listed.
     """
     return _candidates(
-        min(engine.patch_depth, MOST_PIXELS) if shape.special else engine.patch_depth,
+        min(engine.patch_depth, MOST_PIXELS) if shape.special or shape.spread > 1 else engine.patch_depth,
         engine.acc_depth if shape.special != "norm" else 0,
         engine.tp,
         shape.window,

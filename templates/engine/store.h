@@ -19,46 +19,69 @@ inline void store_output(int index, hls::stream<beat_t> &in, beat_t *memory) {
     int head_at = op.out;  // scores: the head's first block, which holds its rows' largest
 #endif
 #ifdef SPREAD
-    int share = 0, share_y = 0, share_x = 0, share_row = op.out;  // block of a share, its row and column, their first beat
+    // Channels as pixels: the blocks of neighbouring pixels of a row come one after another, and wait for the last of them.
+    static beat_t held[HELD_BLOCKS][HELD_BEATS];
+    int part = 0, block = 0, block_at_row = op.out, row_begin = op.out;  // pixel of the row, block of it, their first beats
 #endif
     for (int t = 0; t < op.tiles; t++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_TILES
         const int rows = tile_rows(w, op), cols = tile_cols(w, op), blocks = tile_blocks(w, op);
 #ifdef SPREAD
-        // Channels as pixels, a pixel a burst: the blocks of a tile's pixels are those of share 0, then of share 1, ...
         if (op.spread > 1) {
+            const int beats = times(rows, cols) * STORED_BEATS;
             if (w.m == 0) {
-                share = share_y = share_x = 0;
-                share_row = op.out;
+                part = block = 0;
+                block_at_row = row_begin = op.out;
             }
             for (int b = 0; b < blocks; b++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
-                int row_at = share_row + times(share, op.plane) + share_x * STORED_BEATS + w.row_at + w.col_at;
-                for (int r = 0; r < rows; r++) {
-#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_ROWS
-                    int at = row_at;
-                    for (int c = 0; c < cols; c++) {
-#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_ROWS
-                        for (int i = 0; i < STORED_BEATS; i++) {
+                const bool last = part == op.spread - 1;
+                for (int i = 0; i < (last ? 0 : beats); i++) {
 #pragma HLS PIPELINE II=1
+#pragma HLS LOOP_TRIPCOUNT min=0 max=HELD_BEATS
+#ifdef DYNAMIC
+                    held[part][i] = kept(in.read(), least_order, most_order);
+#else
+                    held[part][i] = in.read();
+#endif
+                }
+                int at = block_at_row + w.row_at + w.col_at, from = 0;
+                for (int r = 0; r < (last ? rows : 0); r++) {
+#pragma HLS LOOP_TRIPCOUNT min=0 max=MAX_ROWS
+                    int of = 0, beat = 0;
+                    for (int i = 0; i < times(op.spread, cols) * STORED_BEATS; i++) {
+#pragma HLS PIPELINE II=1
+#pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BURST
+                        if (of == op.spread - 1) {
 #ifdef DYNAMIC
                             memory[at + i] = kept(in.read(), least_order, most_order);
 #else
                             memory[at + i] = in.read();
 #endif
+                        } else {
+                            memory[at + i] = held[of][from + beat];
                         }
-                        at += op.spread_pixel;
+                        beat++;
+                        if (beat == STORED_BEATS) {
+                            beat = 0;
+                            of++;
+                        }
+                        if (of == op.spread) {
+                            of = 0;
+                            from += STORED_BEATS;
+                        }
                     }
-                    row_at += op.row;
+                    at += op.row;
                 }
-                share++;
-                if (share == op.spread_blocks) {
-                    share = 0;
-                    share_x++;
+                part = last ? 0 : part + 1;
+                if (last) {
+                    block++;
+                    block_at_row += op.plane;
                 }
-                if (share_x == op.spread) {
-                    share_x = 0;
-                    share_row += op.spread_row;
+                if (block == op.spread_blocks) {
+                    block = 0;
+                    row_begin += op.spread_row;
+                    block_at_row = row_begin;
                 }
             }
             walk_next(w, op);

@@ -166,8 +166,8 @@ struct op_t {
 #endif
 #ifdef SPREAD
     int spread;                     // channels are stored as spread x spread pixels; 1: as channels
-    int spread_blocks;              // channel blocks of one pixel's share
-    int spread_pixel, spread_row;   // beats to the next pixel of this share, to the next row of the map
+    int spread_blocks;              // channel blocks of a pixel
+    int spread_row;                 // beats to the next row of the map
 #endif
 #ifdef ATTENTION
     int operand, operand_plane;     // keys or values: first beat, beats from one channel block to the next
