@@ -1,5 +1,6 @@
 """TensorQ and hls4ml's precision types, both ways."""
 
+import math
 from typing import Any
 
 from hls4ml.model.types import (
@@ -16,10 +17,11 @@ from hlsgen.quantize.spec import Scheme, TensorQ
 
 
 def precision(q: TensorQ, scheme: Scheme) -> Any:
-    """hls4ml's type of a tensor: ap_fixed<bits, I, AP_RND_CONV, AP_SAT> in `fixed`, else ap_int<bits>, or float for 32."""
+    """hls4ml's type of a tensor: ap_fixed<bits, I, AP_RND_CONV, AP_SAT> in `fixed` where the scale is a power of two and the
+    zero point 0, else ap_int<bits>, or float for 32."""
     if q.bits == 32:
         return StandardFloatPrecisionType(32, 8)
-    if scheme != "fixed":
+    if scheme != "fixed" or q.zero_point or math.frexp(q.scale)[0] != 0.5:
         return IntegerPrecisionType(q.bits)
     return FixedPrecisionType(q.bits, q.bits - fraction_bits(q.scale), True, RoundingMode.RND_CONV, SaturationMode.SAT)
 

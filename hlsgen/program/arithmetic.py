@@ -4,6 +4,7 @@ The constants computed here are the only ones: the torch references, the golden 
 take them from these functions.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ Ints = npt.NDArray[np.int64]
 MULTIPLIER_BITS = 17  # affine: unsigned; with its sign bit it is the 18-bit port of a DSP48
 ADD_MULTIPLIER_BITS = 16
 MAX_SHIFT = 46
+EXACT = 1e-6  # binary places: scales are stored as float32
 
 
 def round_shift_even(x: Ints, shift: Ints | int) -> Ints:
@@ -37,7 +39,7 @@ def round_shift_away(x: Ints, shift: int) -> Ints:
 class Requant:
     """accumulator -> integer of `out.bits` bits, per output channel.
 
-    fixed:  clamp(round_even(acc / 2**shift))
+    fixed:  clamp(round_even(acc / 2**shift) + zero_point)
     affine: clamp(round_even(acc * multiplier / 2**shift) + zero_point)
     native: clamp(round_even(float32(acc) * float32 multiplier) + zero_point), as QNNPACK
     """
@@ -54,6 +56,16 @@ def fraction_bits(scale: float) -> int:
     if mantissa != 0.5:
         raise HlsgenError(f"scheme fixed expects power-of-two scales, got {scale!r}; use --scheme affine")
     return int(1 - exponent)
+
+
+def shift_of(real: float) -> int:
+    """s of a ratio of scales 2**-s, exact to float32's rounding; raises HlsgenError where it is no power of two."""
+    s = -math.log2(real) if np.isfinite(real) and real > 0 else math.nan
+    if not abs(s - np.rint(s)) < EXACT:
+        raise HlsgenError(
+            f"scheme fixed expects scales in ratios of powers of two, got a ratio of {real!r}; use --scheme affine"
+        )
+    return round(s)
 
 
 def normalized(real: float, bits: int) -> tuple[int, int]:
@@ -75,9 +87,7 @@ def conv_requant(scheme: Scheme, x: TensorQ, weight_scale: npt.NDArray[np.float6
     """Constants that take a convolution's accumulator (scale x.scale * weight_scale[o]) to `out`."""
     n = len(weight_scale)
     if scheme == "fixed":
-        shift = np.array(
-            [fraction_bits(x.scale) + fraction_bits(float(w)) - fraction_bits(out.scale) for w in weight_scale]
-        )
+        shift = np.array([shift_of(x.scale * float(w) / out.scale) for w in weight_scale])
         if (shift < 0).any() or (shift > 31).any():
             raise HlsgenError(
                 f"scheme fixed expects requantization shifts of 0 to 31, got {shift.min()} to {shift.max()}"
@@ -123,9 +133,9 @@ class Addition:
 def addition(scheme: Scheme, a: TensorQ, b: TensorQ, out: TensorQ) -> Addition:
     """Constants of a residual addition of two 8-bit tensors."""
     if scheme == "fixed":
-        fa, fb, fy = fraction_bits(a.scale), fraction_bits(b.scale), fraction_bits(out.scale)
-        f = max(fa, fb, fy)
-        ma, mb, shift = 1 << (f - fa), 1 << (f - fb), f - fy
+        fa, fb = shift_of(a.scale / out.scale), shift_of(b.scale / out.scale)
+        shift = max(fa, fb, 0)
+        ma, mb = 1 << (shift - fa), 1 << (shift - fb)
     elif scheme == "affine":
         largest = max(a.scale, b.scale) / out.scale
         _, shift = normalized(largest, ADD_MULTIPLIER_BITS)

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from hlsgen.errors import HlsgenError
 from hlsgen.quantize.relevance import Relevance, irrelevant, outputs_alike, parameters_held, probe, weights_of
-from hlsgen.quantize.structure import sources
+from hlsgen.quantize.structure import module_of, sources
 
 BINS = 4096
+KEPT = 16  # images whose positions' relevance is kept
 MOST_REMEMBERED = (
     1 << 28
 )  # values of an image that wait for their gradients: 2 GB with these; larger networks go without
@@ -79,11 +80,17 @@ class Histogram:
 
 @dataclass
 class Statistics:
-    """By node name: histograms of the nodes that make values. shape: the images' (C, H, W). largest: map, in elements."""
+    """What the images showed.
+
+    histograms: by node that makes values. shape: the images' (C, H, W). largest: map, in elements. relevant: by
+    convolution, for each of the first KEPT images how much each position's output matters, float32 [OH, OW]; empty lists
+    where nothing was asked about relevance.
+    """
 
     histograms: dict[str, Histogram]
     shape: tuple[int, int, int]
     largest: int
+    relevant: dict[str, list[Tensor]]
 
 
 def calibrate(
@@ -119,7 +126,7 @@ def calibrate(
             progress(done + 1, total)
     if shape is None:
         raise HlsgenError("calibration expects at least one image, got none; give a folder of photographs with --calib")
-    return Statistics(observer.histograms, shape, observer.largest)
+    return Statistics(observer.histograms, shape, observer.largest, observer.relevant)
 
 
 def _values(network: fx.GraphModule, shape: tuple[int, ...]) -> int:
@@ -145,6 +152,9 @@ class _Observer(fx.Interpreter):
         self.values: dict[str, Tensor] = {}  # of the image under way, with their gradients after the backward pass
         self.histograms = {name: Histogram() for name in sources(network)}
         self.largest = 0
+        self.relevant: dict[str, list[Tensor]] = {
+            n.name: [] for n in network.graph.nodes if isinstance(module_of(network, n), nn.Conv2d)
+        }
         self.generator = torch.Generator().manual_seed(seed)
 
     def observe(self, *given: Tensor) -> None:
@@ -157,6 +167,8 @@ class _Observer(fx.Interpreter):
                 scalar.backward()  # type: ignore[no-untyped-call]
         for name, value in self.values.items():
             self.histograms[name].update(value.detach(), weights_of(value))
+            if value.grad is not None and len(self.relevant.get(name, ())) < KEPT and name in self.relevant:
+                self.relevant[name].append((value.grad[0] ** 2).sum(0))
         self.values.clear()
 
     def run_node(self, n: fx.Node) -> Any:

@@ -28,6 +28,7 @@ def fitted_floats(
     images: Sequence[npt.NDArray[np.float32]],
     recipe: Recipe,
     progress: Callable[[int, int], None],
+    relevant: Mapping[str, Sequence[Tensor]] | None = None,
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """By convolution's node, its weight and bias, float32, the weight in numbers of `form` times a scale a channel.
 
@@ -49,7 +50,15 @@ def fitted_floats(
             given = [fx.map_arg(node.args, held.__getitem__) for held in values]
             results = [function(*given[0], **node.kwargs)]
             if isinstance(module, nn.Conv2d):
-                weight, bias = _rounded_weights(module, form, given[1][0], results[0], generator, recipe)
+                weight, bias = _rounded_weights(
+                    module,
+                    form,
+                    given[1][0],
+                    results[0],
+                    generator,
+                    recipe,
+                    relevant.get(node.name, ()) if relevant else (),
+                )
                 weights[node.name] = weight, bias
                 conv = nn.functional.conv2d(
                     given[1][0],
@@ -75,10 +84,16 @@ def fitted_floats(
 
 
 def _rounded_weights(
-    conv: nn.Conv2d, form: Minifloat, x: Tensor, y: Tensor, generator: torch.Generator, recipe: Recipe
+    conv: nn.Conv2d,
+    form: Minifloat,
+    x: Tensor,
+    y: Tensor,
+    generator: torch.Generator,
+    recipe: Recipe,
+    relevant: Sequence[Tensor],
 ) -> tuple[Tensor, Tensor]:
     """Weight and bias for the inputs x [N, C, H, W] and the wished outputs y."""
-    moved, seen = fitted(conv, x, y, generator, recipe.refit)
+    moved, seen = fitted(conv, x, y, generator, recipe.refit, relevant)
     flat = moved.weight.reshape(conv.groups, conv.out_channels // conv.groups, -1)  # [G, O / G, D]
     largest = (flat.abs().amax(-1) / form.largest).clamp(min=1e-30)
     best, scales = torch.full(flat.shape[:2], np.inf), largest

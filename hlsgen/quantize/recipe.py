@@ -26,6 +26,7 @@ class Recipe:
     refit: move each convolution's weights to what its quantized inputs need (`hlsgen.quantize.refine`).
     correct_bias: the bias takes up the mean of what quantization changed (Nagel et al., ICCV 2019, section 4.2).
     equalize: cross-layer equalization first (the same paper, section 4.1).
+    rescale: in `fixed`, scales that are no powers of two where requantization still only shifts (`hlsgen.quantize.rescale`).
     weight_bits: of every convolution; bits: of single convolutions, by node name.
     seed: of everything that is drawn.
     """
@@ -36,6 +37,7 @@ class Recipe:
     refit: bool = True
     correct_bias: bool = True
     equalize: bool = False
+    rescale: bool = False
     weight_bits: int = 8
     bits: Mapping[str, int] = field(default_factory=dict)
     seed: int = 0

@@ -21,8 +21,9 @@ from hlsgen.quantize.native import Native, fused_relus, native_spec
 from hlsgen.quantize.recipe import Recipe
 from hlsgen.quantize.refine import IMAGES, LARGEST_BATCH, refitted
 from hlsgen.quantize.relevance import Relevance, irrelevant, outputs_alike
+from hlsgen.quantize.rescale import best_unit, free_groups, rescaled
 from hlsgen.quantize.scales import activation_scale, pre_activation_scale
-from hlsgen.quantize.spec import DEFAULT_PRE_BITS, SCHEMES, QuantSpec, Scheme, TensorQ
+from hlsgen.quantize.spec import ALMOST, DEFAULT_PRE_BITS, SCHEMES, QuantSpec, Scheme, TensorQ
 from hlsgen.quantize.store import read_spec, write_spec
 from hlsgen.quantize.structure import activations_fed, finest_of_constants, module_of, outputs, shared_scales, symmetric
 from hlsgen.quantize.weights import largest_weight_scale
@@ -198,7 +199,8 @@ def quantize(
         return Reference(network, native_spec(network, tensors), statistics.shape)
     used = first[: max(LARGEST_BATCH // (statistics.largest + 1), 1)]
     fitting = [arrays(sample) for sample in used]
-    return Reference(network, refitted(network, scheme, tensors, fitting, recipe, step), statistics.shape)
+    spec = refitted(network, scheme, tensors, fitting, recipe, step, statistics.relevant)
+    return Reference(network, spec, statistics.shape)
 
 
 def _keeping(images: Iterable[Sample], kept: list[Sample], count: int) -> Iterator[Sample]:
@@ -282,29 +284,39 @@ def choose_scales(
             groups.setdefault(share[name], Histogram()).merge(histogram)
     even = symmetric(network)
     held = finest_of_constants(network, share)
-    chosen = {
+    free = free_groups(network, share) if scheme == "fixed" and recipe.rescale else {}
+    chosen = rescaled({n: h for n, h in groups.items() if n in free and n not in fed}, free)
+    chosen |= {
         name: activation_scale(groups[name], scheme, recipe, name in even, held.get(name, 0.0))
         for name in groups
-        if name not in fed
+        if name not in fed and name not in free
     }
-    convolutions = [n for n in network.graph.nodes if isinstance(module_of(network, n), nn.Conv2d)]
 
-    def sums(node: fx.Node) -> float:
-        """The coarsest scale of a convolution's sums."""
-        x = chosen[share[node.all_input_nodes[0].name]]
-        return x.scale * largest_weight_scale(module_of(network, node), scheme, recipe.bits_of(node.name))
+    def input_scale(node: fx.Node) -> float:
+        return chosen[share[node.all_input_nodes[0].name]].scale
 
-    for node in convolutions:
-        root = share[node.name]
-        if scheme == "fixed" and node.name not in fed and chosen[root].scale < sums(node):
-            chosen[root] = TensorQ(sums(node), 0)  # requantization only shifts right
+    def sums(node: fx.Node, unit: float = 1.0) -> float:
+        """The coarsest scale of a convolution's sums; unit: of its weights' scales, which are powers of two times it."""
+        conv = module_of(network, node)
+        return input_scale(node) * largest_weight_scale(conv, scheme, recipe.bits_of(node.name), unit)
+
+    for node in network.graph.nodes:
+        if scheme == "fixed" and isinstance(module_of(network, node), nn.Conv2d) and node.name not in fed:
+            root = share[node.name]
+            coarsest = sums(node, chosen[root].scale / input_scale(node))
+            if chosen[root].scale < coarsest * ALMOST:
+                chosen[root] = TensorQ(float(np.float32(coarsest)), 0)  # requantization only shifts right
     for node in network.graph.nodes:
         if node.target is attention_scores and list(share.values()).count(share[node.name]) == 1:
             a, b = (chosen[share[x.name]].scale for x in node.args[:2])
             chosen[node.name] = activation_scale(groups[node.name], scheme, recipe, finest=a * b)
         elif node.name in fed:
             function = _function(network, fed[node.name])
-            chosen[node.name] = pre_activation_scale(groups[node.name], pre_bits, function, scheme, recipe, sums(node))
+            unit = best_unit(module_of(network, node), recipe.bits_of(node.name)) if free else 1.0
+            finest, step = sums(node, unit) * ALMOST, input_scale(node) * unit if free else 1.0
+            chosen[node.name] = pre_activation_scale(
+                groups[node.name], pre_bits, function, scheme, recipe, finest, step
+            )
     return {name: chosen[share[fused.get(name, name)]] for name in share}
 
 

@@ -23,7 +23,8 @@ from hlsgen.quantize.spec import ConvQ, QuantSpec, Scheme, TensorQ
 from hlsgen.quantize.structure import module_of
 from hlsgen.quantize.weights import Inputs, quantize_weights
 
-FIELDS = 4096  # receptive fields that a convolution is fitted on
+FIELDS = 16384  # receptive fields that a convolution is fitted on
+RELEVANT = 0.9  # of them, drawn by what their outputs matter; the others evenly
 RIDGE = 3.0  # lambda, in units of the inputs' mean square
 IMAGES = 16  # as many of the calibration images are used, fewer where maps are large:
 LARGEST_BATCH = 1 << 25  # elements of the largest map over all images, for the memory's sake
@@ -37,10 +38,12 @@ def refitted(
     images: Sequence[tuple[npt.NDArray[np.float32], ...]],
     recipe: Recipe,
     step: Callable[[], None] | None = None,
+    relevant: Mapping[str, Sequence[Tensor]] | None = None,
 ) -> QuantSpec:
     """The spec of `tensors`' scales, its convolutions fitted on `images` (of each its inputs, [C, H, W], float32, all of one
     shape).
 
+    relevant: by convolution and image, how much each position's output matters, [OH, OW] (none: all alike).
     step: told after each convolution.
     """
     convs: dict[str, ConvQ] = {}
@@ -69,7 +72,8 @@ def refitted(
         if isinstance(module, nn.Conv2d):
             x = spec.tensors[node.all_input_nodes[0].name]
             inputs = (arguments[1][0] - x.zero_point) * x.scale
-            moved, seen = fitted(module, inputs, wanted[node], generator, recipe.refit)
+            matters = relevant.get(node.name, ()) if relevant else ()
+            moved, seen = fitted(module, inputs, wanted[node], generator, recipe.refit, matters)
             convs[node.name] = quantize_weights(node.name, moved, x, tensors[node.name], seen, scheme, recipe)
             if step is not None:
                 step()
@@ -80,9 +84,14 @@ def refitted(
     return spec
 
 
-def fitted(conv: nn.Conv2d, x: Tensor, y: Tensor, generator: torch.Generator, refit: bool) -> tuple[nn.Conv2d, Inputs]:
-    """The convolution refitted to take x [N, C, H, W] to y [N, O, H', W'], or as it is, and what its weights meet."""
-    positions = torch.randperm(y.shape[0] * y.shape[2] * y.shape[3], generator=generator)[:FIELDS]
+def fitted(
+    conv: nn.Conv2d, x: Tensor, y: Tensor, generator: torch.Generator, refit: bool, relevant: Sequence[Tensor] = ()
+) -> tuple[nn.Conv2d, Inputs]:
+    """The convolution refitted to take x [N, C, H, W] to y [N, O, H', W'], or as it is, and what its weights meet.
+
+    relevant: how much each position of y matters, [H', W'] for each of the N images; none: all alike.
+    """
+    positions = _drawn(y.shape[0] * y.shape[2] * y.shape[3], relevant[: y.shape[0]], generator)
     fields = receptive_fields(conv, x, y.shape[-2:], positions)  # [samples, G, D]
     outputs = y.permute(0, 2, 3, 1).reshape(-1, conv.groups, y.shape[1] // conv.groups)[
         positions
@@ -103,6 +112,21 @@ def fitted(conv: nn.Conv2d, x: Tensor, y: Tensor, generator: torch.Generator, re
     moved.weight = nn.Parameter(weight.reshape(conv.weight.shape), requires_grad=False)
     moved.bias = nn.Parameter(bias.reshape(-1), requires_grad=False)
     return moved, Inputs(covariance, mean)
+
+
+def _drawn(count: int, relevant: Sequence[Tensor], generator: torch.Generator) -> Tensor:
+    """FIELDS of `count` positions, most of them drawn by relevance, again and again where it is high: weighted least squares.
+
+    Of a small map every position is there once, and the drawn ones besides.
+    """
+    evenly = torch.randperm(count, generator=generator)
+    if not relevant:
+        return evenly[:FIELDS]
+    cumulated = torch.cat([r.reshape(-1) for r in relevant]).double().cumsum(0)
+    if not 0 < float(cumulated[-1]) < float("inf"):
+        return evenly[:FIELDS]
+    drawn = torch.rand(int(min(count, FIELDS) * RELEVANT), generator=generator, dtype=torch.float64) * cumulated[-1]
+    return torch.cat([torch.searchsorted(cumulated, drawn).clamp(max=count - 1), evenly[: FIELDS - len(drawn)]])
 
 
 def receptive_fields(conv: nn.Conv2d, x: Tensor, size: Sequence[int], positions: Tensor) -> Tensor:

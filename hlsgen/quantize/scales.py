@@ -39,18 +39,25 @@ def activation_scale(
 
 
 def pre_activation_scale(
-    seen: Histogram, bits: int, function: Function, scheme: Scheme, recipe: Recipe, finest: float = 0.0
+    seen: Histogram,
+    bits: int,
+    function: Function,
+    scheme: Scheme,
+    recipe: Recipe,
+    finest: float = 0.0,
+    unit: float = 1.0,
 ) -> TensorQ:
     """A table input's quantization: symmetric, `bits` wide, the one that costs the activation's output least.
 
-    finest: the scale of the sums; in `fixed`, where requantization only shifts right, none below it is tried. With so many
-    bits a divergence says nothing: `histogram` takes the least squared error too.
+    finest: the scale of the sums; in `fixed`, where requantization only shifts right, none below it is tried, and all are
+    powers of two times `unit`. With so many bits a divergence says nothing: `histogram` takes the least squared error too.
     """
     if seen.maximum == seen.minimum:
         return TensorQ(EMPTY, 0, bits)
     low, high = _extremes(seen, recipe)
     if scheme == "fixed":
-        scales = [s for s in _powers(low, high, bits) if s >= finest] or [finest]
+        above = float(unit * np.exp2(np.ceil(np.log2(max(finest, 1e-30) / unit))))
+        scales = [s for s in _powers(low, high, bits, unit) if s >= finest] or [above]
     else:
         step = max(high, -low) / (1 << (bits - 1))
         scales = [float(np.float32(step * 2.0 ** (-k / 4))) for k in range(4 * POWERS)]
@@ -72,11 +79,11 @@ def _extremes(seen: Histogram, recipe: Recipe) -> tuple[float, float]:
     return (min(low, 0.0), max(high, 0.0)) if high > low else (seen.minimum, seen.maximum)
 
 
-def _powers(low: float, high: float, bits: int) -> Iterator[float]:
-    """The power of two that holds the whole range, and the next smaller ones."""
+def _powers(low: float, high: float, bits: int, unit: float = 1.0) -> Iterator[float]:
+    """The power of two (times `unit`) that holds the whole range, and the next smaller ones."""
     largest = max(high / ((1 << (bits - 1)) - 0.5), -low / ((1 << (bits - 1)) + 0.5))
-    top = int(np.ceil(np.log2(largest)))
-    return (2.0 ** (top - k) for k in range(POWERS))
+    top = int(np.ceil(np.log2(largest / unit)))
+    return (float(np.float32(unit * 2.0 ** (top - k))) for k in range(POWERS))
 
 
 def _asymmetric(low: float, high: float) -> TensorQ:
@@ -93,16 +100,16 @@ def _ranges(seen: Histogram) -> Iterable[TensorQ]:
 
 def _best(seen: Histogram, candidates: Iterable[TensorQ], function: Function | None = None) -> TensorQ:
     """The least mean squared error of the tensor, or of the function's value."""
+    return min(candidates, key=lambda q: error_of(seen, q, function))
+
+
+def error_of(seen: Histogram, q: TensorQ, function: Function | None = None) -> float:
+    """The squared error of a tensor quantized by `q`, or of the function's value, summed over the histogram."""
     used = seen.counts > 0
     x, counts = seen.centers[used], seen.counts[used]
-    wanted = x if function is None else function(x)
-
-    def error(q: TensorQ) -> float:
-        held = q.scale * (_integers(x, q) - q.zero_point)
-        got = held if function is None else function(held)
-        return float(np.dot(counts, (got - wanted) ** 2))
-
-    return min(candidates, key=error)
+    held = q.scale * (_integers(x, q) - q.zero_point)
+    wanted, got = (x, held) if function is None else (function(x), function(held))
+    return float(np.dot(counts, (got - wanted) ** 2))
 
 
 def _divergence(seen: Histogram, q: TensorQ) -> float:

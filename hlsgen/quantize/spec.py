@@ -14,6 +14,8 @@ import numpy.typing as npt
 Scheme = Literal["fixed", "affine", "native", "dynamic"]
 DEFAULT_PRE_BITS: dict[str, int] = {"fixed": 14, "affine": 12, "native": 8}
 """Bits of a pre-activation. A power-of-two scale leaves up to one of them unused, so `fixed` takes more."""
+ALMOST = 1 - 2.0**-20
+"""What two scales that should be equal are to each other at least, as float32."""
 SCHEMES: tuple[Scheme, ...] = ("fixed", "affine", "native")
 """The schemes of integers only."""
 ENGINE_SCHEMES: tuple[Scheme, ...] = (*SCHEMES, "dynamic")
@@ -24,8 +26,9 @@ ENGINE_SCHEMES: tuple[Scheme, ...] = (*SCHEMES, "dynamic")
 class TensorQ:
     """One tensor's quantization: real = scale * (q - zero_point), q a signed integer of `bits` bits.
 
-    `fixed`: scale is a power of two and zero_point 0, so the tensor is an `ap_fixed<bits, I>`. `native`: scale is the
-    float32 that PyTorch holds, widened.
+    `fixed`: scale is a power of two and zero_point 0, so the tensor is an `ap_fixed<bits, I>`; or, where a network is rescaled
+    (`hlsgen.quantize.rescale`), any float32 that requantization reaches by a shift. `native`: scale is the float32 that
+    PyTorch holds, widened.
     """
 
     scale: float

@@ -1,16 +1,17 @@
 """Learning a `fixed` network: binary points, weights and biases, by gradients straight through the rounding.
 
-Every tensor's scale is 2^round(t), t learned; a weight is clamp(round(v s0 / s)) s, v learned. The gradient passes a rounding
-as if it were not there, and a clamp only inside; so that of t is (round(x / s) - x / s) s ln 2 inside, and the bound times s ln 2
-outside (Jain et al., "Trained quantization thresholds for accurate and efficient fixed-point inference", MLSys 2020, eq. 6
-to 8). The loss is the distance of the outputs from the float network's on crops of the calibration images, mirrored half of
-the time: no labels. The result is a `fixed` spec like any other. Some images are held out: where training does not bring their
-outputs nearer, the network stays as it was.
+Every tensor's scale is s0 2^round(t), t learned, s0 as calibrated; in a rescaled network (`hlsgen.quantize.rescale`) s0 2^t with
+one t for all that additions join, and a pre-activation's scale follows its convolution's input. A weight is
+clamp(round(v s0 / s)) s, v learned. The gradient passes a rounding as if it were not there, and a clamp only inside; so that
+of t is (round(x / s) - x / s) s ln 2 inside, and the bound times s ln 2 outside (Jain et al., "Trained quantization thresholds
+for accurate and efficient fixed-point inference", MLSys 2020, eq. 6 to 8). The loss is the distance of the outputs from the
+float network's on crops of the calibration images, mirrored half of the time and often shrunk: no labels. The result is a `fixed`
+spec like any other. Some images are held out: where training does not bring their outputs nearer, the network stays as it was.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ from hlsgen.errors import HlsgenError
 from hlsgen.models.attention import attention_scores
 from hlsgen.quantize.recipe import Recipe
 from hlsgen.quantize.reference import Reference
-from hlsgen.quantize.spec import ConvQ, QuantSpec, TensorQ
+from hlsgen.quantize.rescale import moving_together
+from hlsgen.quantize.spec import ALMOST, ConvQ, QuantSpec
 from hlsgen.quantize.structure import module_of, shared_scales, sources
 
 Images = Sequence[npt.NDArray[np.float32]]
@@ -31,6 +33,8 @@ HELD_OUT = 8  # of so many images one is held out
 SCALE_RATE = 1.0  # of the weights' learning rate: what binary points take
 BIAS_RATE = 0.1
 FARTHEST = 3.0  # binary places that a point may move
+SIZES = (1.0, 1.0, 0.9, 0.8, 0.7, 0.6)  # of a crop, each as often
+GRID = 32  # pixels of the image to one of the coarsest map
 INSIDE = 0.45  # how far from its integer a weight may start
 
 
@@ -114,11 +118,12 @@ def distance(got: Sequence[Tensor], wanted: Sequence[Tensor], reg_max: int) -> T
 
 @torch.no_grad()
 def _mean_distance(reference: Reference, images: Images, reg_max: int) -> float:
+    """The geometric mean: no single image decides."""
     total = 0.0
     for image in images:
         x = torch.from_numpy(image)[None]
-        total += float(distance(reference(x), _flat(reference.network(x)), reg_max))
-    return total / len(images)
+        total += math.log(max(float(distance(reference(x), _flat(reference.network(x)), reg_max)), 1e-30))
+    return math.exp(total / len(images))
 
 
 def _crops(images: Images, settings: Training, generator: torch.Generator) -> Tensor:
@@ -132,15 +137,25 @@ def _crops(images: Images, settings: Training, generator: torch.Generator) -> Te
         )
         crop = image[:, y : y + height, x : x + width]
         found.append(crop.flip(2) if float(torch.rand((), generator=generator)) < 0.5 else crop)
-    return torch.stack(found)
+    return _shrunk(torch.stack(found), generator)
+
+
+def _shrunk(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Sometimes smaller, in both directions alike, where sizes are whole multiples of the coarsest map's pixels."""
+    factor = SIZES[int(torch.randint(len(SIZES), (), generator=generator))]
+    height, width = images.shape[2:]
+    if factor == 1 or height % GRID or width % GRID:
+        return images
+    size = [max(round(n * factor / GRID), 1) * GRID for n in (height, width)]
+    return F.interpolate(images, size=size, mode="bilinear", antialias=True)
 
 
 class _Fake(torch.autograd.Function):
-    """clamp(round(x / s)) s with s = 2^round(t); straight-through gradients for x and t."""
+    """clamp(round(x / s)) s with s = 2^t; straight-through gradients for x and t. low, high: of the integer less its zero point."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, t: Tensor, low: int, high: int) -> Tensor:
-        scale = torch.exp2(torch.round(t))
+        scale = torch.exp2(t)
         ctx.save_for_backward(x, scale)
         ctx.low, ctx.high, ctx.learned = low, high, ctx.needs_input_grad[1]
         return torch.round(x / scale).clamp_(low, high).mul_(scale)
@@ -158,6 +173,11 @@ class _Fake(torch.autograd.Function):
         return gradient * inside, toward_t, None, None
 
 
+def _through(t: Tensor) -> Tensor:
+    """Rounded, with the gradient of t itself."""
+    return t + (torch.round(t) - t).detach()
+
+
 class _Student(nn.Module):
     """The `fixed` network in float with learned parameters."""
 
@@ -165,11 +185,19 @@ class _Student(nn.Module):
         super().__init__()
         self.network, self.begun, self.recipe = begun.network, begun.spec, recipe
         self.root = shared_scales(self.network)
-        self.points = nn.ParameterDict()  # log2 of a tensor's scale, by the root of those that share it
+        self.free = moving_together(self.network, self.root) if recipe.rescale else {}
+        self.points = nn.ParameterDict()  # log2 of what a scale is multiplied with, by tensors that move together
         self.values, self.biases, self.scales = nn.ParameterDict(), nn.ParameterDict(), nn.ParameterDict()
         for name, q in self.begun.tensors.items():
-            if self.root[name] == name and q.bits == 8:
-                self.points[name] = nn.Parameter(torch.tensor(math.log2(q.scale)))
+            key = self.free.get(self.root[name], self.root[name])
+            if q.bits == 8 and key not in self.points:
+                self.points[key] = nn.Parameter(torch.zeros(()))
+        # a wide pre-activation goes with the input of its convolution: then the weights' scales may stay
+        self.wide = {
+            n.name: self.root[n.all_input_nodes[0].name]
+            for n in self.network.graph.nodes
+            if self.free and n.name in self.begun.convs and self.begun.tensors[n.name].bits > 8
+        }
         for node in self.network.graph.nodes:
             if node.name in self.begun.convs:
                 held, x = self.begun.convs[node.name], self.begun.tensors[node.all_input_nodes[0].name]
@@ -179,11 +207,8 @@ class _Student(nn.Module):
                 # where in its integer's share the float weight lies: all in the middle, they would cross together
                 latent = torch.clamp(module.weight.detach() / scale, integers - INSIDE, integers + INSIDE)
                 self.values[node.name] = nn.Parameter(latent)
-                self.scales[node.name] = nn.Parameter(
-                    torch.from_numpy(np.log2(held.weight_scale)).float()[:, None, None, None]
-                )
+                self.scales[node.name] = nn.Parameter(torch.zeros(len(integers), 1, 1, 1))
                 self.biases[node.name] = nn.Parameter(torch.from_numpy(held.bias * x.scale * held.weight_scale).float())
-        self.starts = [(t, t.detach().clone()) for t in (*self.points.values(), *self.scales.values())]
 
     def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
         return [
@@ -195,8 +220,8 @@ class _Student(nn.Module):
     @torch.no_grad()
     def bounded(self) -> None:
         """Keep binary points near where calibration put them."""
-        for learned, start in self.starts:
-            learned.clamp_(start - FARTHEST, start + FARTHEST)
+        for learned in (*self.points.values(), *self.scales.values()):
+            learned.clamp_(-FARTHEST, FARTHEST)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         return _flat(_Run(self).run(images))
@@ -206,26 +231,38 @@ class _Student(nn.Module):
         bits = self.recipe.bits_of(name)
         first = torch.from_numpy(self.begun.convs[name].weight_scale).float()[:, None, None, None]
         fake: Tensor = _Fake.apply(
-            self.values[name] * first, self.scales[name], -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+            self.values[name] * first,
+            _through(self.scales[name]) + torch.log2(first),
+            -(1 << (bits - 1)),
+            (1 << (bits - 1)) - 1,
         )  # type: ignore[no-untyped-call]
         return fake
 
     def tensor(self, name: str, value: Tensor) -> Tensor:
         """The rounded tensor of node `name`."""
-        q, root = self.begun.tensors[name], self.root[name]
-        t = self.points[root] if root in self.points else torch.tensor(math.log2(q.scale))
-        fake: Tensor = _Fake.apply(value, t, q.low, q.high)  # type: ignore[no-untyped-call]
+        q = self.begun.tensors[name]
+        t = math.log2(q.scale) + self.moved(name)
+        fake: Tensor = _Fake.apply(value, t, q.low - q.zero_point, q.high - q.zero_point)  # type: ignore[no-untyped-call]
         return fake
+
+    def moved(self, name: str) -> Tensor:
+        """log2 of what the scale of node `name` is multiplied with: whole, but where any scale may be."""
+        root = self.root[self.wide.get(name, name)]
+        if root in self.free:
+            point: Tensor = self.points[self.free[root]]
+            return point
+        return _through(self.points[root]) if root in self.points else torch.zeros(())
 
     @torch.no_grad()
     def spec(self) -> QuantSpec:
         """The integers. Where a learned scale would need a shift to the left, the output's is raised."""
-        scales = {name: 2.0 ** round(float(t)) for name, t in self.points.items()}
         tensors = {
-            name: TensorQ(scales.get(self.root[name], q.scale), 0, q.bits) for name, q in self.begun.tensors.items()
+            name: replace(q, scale=float(np.float32(q.scale * 2.0 ** float(self.moved(name)))))
+            for name, q in self.begun.tensors.items()
         }
         weight_scales = {
-            name: np.exp2(np.rint(t.numpy().astype(np.float64).reshape(-1))) for name, t in self.scales.items()
+            name: self.begun.convs[name].weight_scale * np.exp2(np.rint(t.numpy().astype(np.float64).reshape(-1)))
+            for name, t in self.scales.items()
         }
         convolutions = [n for n in self.network.graph.nodes if n.name in self.begun.convs]
         summing = [n for n in self.network.graph.nodes if n in convolutions or n.target is attention_scores]
@@ -239,11 +276,11 @@ class _Student(nn.Module):
                     sums *= float(weight_scales[node.name].max())
                 else:
                     sums *= tensors[node.all_input_nodes[1].name].scale
-                if out.scale < sums:
+                if out.scale < sums * ALMOST:
                     raised = True
                     for name, root in self.root.items():
                         if root == self.root[node.name]:
-                            tensors[name] = TensorQ(sums, 0, tensors[name].bits)
+                            tensors[name] = replace(tensors[name], scale=float(np.float32(sums)))
         convs: dict[str, ConvQ] = {}
         for node in convolutions:
             x, out, scale = tensors[node.all_input_nodes[0].name], tensors[node.name], weight_scales[node.name]

@@ -50,8 +50,9 @@ def quantize_weights(
     best_error = torch.full(flat.shape[:2], np.inf, dtype=torch.float64)
     best_scale = torch.zeros(flat.shape[:2], dtype=torch.float64)
     moments = seen.moments  # float32: the cost only ranks candidates
-    for candidate in scale_candidates(flat, scheme, bits):
-        scale = _limited(candidate, lowest, highest, scheme).reshape(flat.shape[:2])
+    unit = out.scale / x.scale
+    for candidate in scale_candidates(flat, scheme, bits, unit):
+        scale = _limited(candidate, lowest, highest, scheme, unit).reshape(flat.shape[:2])
         error = flat - nearest(flat, scale, low, high) * scale[..., None]
         cost = ((error.float() @ moments) * error).sum(-1)
         better = cost < best_error
@@ -72,19 +73,19 @@ def quantize_weights(
     )
 
 
-def largest_weight_scale(conv: nn.Module | None, scheme: Scheme, bits: int) -> float:
+def largest_weight_scale(conv: nn.Module | None, scheme: Scheme, bits: int, unit: float = 1.0) -> float:
     """The coarsest scale that `quantize_weights` would choose for a channel if nothing held it."""
     assert isinstance(conv, nn.Conv2d)
     flat = conv.weight.detach().double().reshape(conv.weight.shape[0], -1)
-    return float(np.max(scale_candidates(flat, scheme, bits)))
+    return float(np.max(scale_candidates(flat, scheme, bits, unit)))
 
 
-def scale_candidates(flat: torch.Tensor, scheme: Scheme, bits: int) -> list[Floats]:
-    """Scales to try, each [O]."""
+def scale_candidates(flat: torch.Tensor, scheme: Scheme, bits: int, unit: float = 1.0) -> list[Floats]:
+    """Scales to try, each [O]; in `fixed`, `unit` times powers of two: the output's scale over the input's."""
     largest = flat.abs().amax(-1).reshape(-1).numpy() / ((1 << (bits - 1)) - 1)
     largest = np.where(largest > 0, largest, 1e-30)
     if scheme == "fixed":
-        top = np.exp2(np.ceil(np.log2(largest)))
+        top = _upwards(largest, unit)
         return [top * 2.0**-k for k in range(POWERS)]
     return [largest * s for s in SHRINKS]
 
@@ -99,8 +100,13 @@ def _bounds(bias: Floats, x: TensorQ, out: TensorQ, scheme: Scheme) -> tuple[Flo
     )
 
 
-def _limited(scale: Floats, lowest: Floats, highest: Floats, scheme: Scheme) -> torch.Tensor:
+def _upwards(value: Floats, unit: float) -> Floats:
+    """The next larger of `unit` times powers of two."""
+    return np.asarray(unit * np.exp2(np.ceil(np.log2(value / unit))), np.float64)
+
+
+def _limited(scale: Floats, lowest: Floats, highest: Floats, scheme: Scheme, unit: float) -> torch.Tensor:
     if scheme == "fixed":
-        lowest = np.exp2(np.ceil(np.log2(lowest)))
+        lowest = _upwards(lowest, unit)
     # Affine scales are float32 values, as ONNX and PyTorch hold them; powers of two are so anyway.
     return torch.from_numpy(np.clip(scale, lowest, highest).astype(np.float32).astype(np.float64))

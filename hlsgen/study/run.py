@@ -27,6 +27,7 @@ EVERY = (
     "dynamic",
     "static",
     "affine",
+    "rescaled",
     "fixed",
     "fixed:w6",
     "mixed:0.75",

@@ -173,7 +173,7 @@ def test_a_qdq_file_keeps_its_scales(work: Path, whole: dict[str, Any]) -> None:
     assert sums(work / "qdq")["data/parameters.bin"] == sums(work / "whole")["data/parameters.bin"]
 
 
-@pytest.mark.parametrize("strategy", ["static", "fixed:w6", "mixed:0.6", "trainable-fixed"])
+@pytest.mark.parametrize("strategy", ["static", "rescaled", "fixed:w6", "mixed:0.6", "trainable-fixed"])
 def test_a_quantized_file_is_exact_in_hardware(work: Path, strategy: str) -> None:
     from hlsgen.cli_quantize import quantize_model
 

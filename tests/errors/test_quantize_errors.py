@@ -70,8 +70,8 @@ def test_a_spec_that_does_not_fit() -> None:
         Reference.from_spec(network, dataclasses.replace(good, convs={**good.convs, "c3": small}))
 
 
-def test_fixed_needs_powers_of_two() -> None:
-    with pytest.raises(HlsgenError, match="power-of-two"):
+def test_fixed_needs_ratios_of_powers_of_two() -> None:
+    with pytest.raises(HlsgenError, match="ratios of powers of two"):
         Reference.from_spec(mixed(), dataclasses.replace(spec(), scheme="fixed"))
 
 

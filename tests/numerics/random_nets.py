@@ -9,16 +9,28 @@ KINDS = ("silu", "sigmoid", "relu", "leaky_relu", "hardswish", "gelu")
 
 
 class RandomNet:
-    """Grows a network of `steps` random layers; every tensor in memory shares one quantization, so that any may meet."""
+    """Grows a network of `steps` random layers; every tensor in memory shares one quantization, so that any may meet.
+
+    free: in `fixed`, scales that are no powers of two, and zero points.
+    """
 
     def __init__(
-        self, seed: int, scheme: Scheme, steps: int, size: tuple[int, int], channels: int = 3, attention: bool = False
+        self,
+        seed: int,
+        scheme: Scheme,
+        steps: int,
+        size: tuple[int, int],
+        channels: int = 3,
+        attention: bool = False,
+        free: bool = False,
     ) -> None:
         self.random = np.random.default_rng(seed)
         self.scheme = scheme
         r = self.random
+        # what powers of two are multiplied with, of tensors and of pre-activations
+        self.units = [float(np.float32(r.uniform(1, 2))) for _ in range(2)] if free else [1.0, 1.0]
         if scheme == "fixed":
-            self.q = TensorQ(2.0**-4, 0)
+            self.q = TensorQ(self.units[0] * 2.0**-4, int(r.integers(-128, 128)) if free else 0)
         else:
             scale = float(np.float32(r.uniform(0.03, 0.12)))
             self.q = TensorQ(scale, int(r.integers(-128, 128)))
@@ -43,7 +55,7 @@ class RandomNet:
     def quant(self) -> TensorQ:
         """Another quantization, for tensors that meet no other."""
         if self.scheme == "fixed":
-            return TensorQ(2.0 ** -int(self.random.integers(2, 7)), 0)
+            return TensorQ(self.units[0] * 2.0 ** -int(self.random.integers(2, 7)), self.q.zero_point)
         return TensorQ(float(np.float32(self.random.uniform(0.02, 0.2))), int(self.random.integers(-128, 128)))
 
     def step(self) -> str:
@@ -217,6 +229,7 @@ class RandomNet:
         spread = 1.0 / (x_scale * 60 * np.sqrt(weight[0].size) * 8)
         if self.scheme == "fixed":
             scale = 2.0 ** -np.clip(np.rint(-np.log2(spread)) + r.integers(0, 3, out), 3, 12)
+            scale = (scale * (self.units[1] / self.units[0] if act else 1.0)).astype(np.float32).astype(np.float64)
         else:
             scale = (spread * r.uniform(0.3, 3, out)).astype(np.float32).astype(np.float64)
         integers = ConvQ(weight, scale, bias)
@@ -229,7 +242,7 @@ class RandomNet:
         else:
             pre = TensorQ(2.0**-7 if self.scheme == "fixed" else 0.01, 0, int(r.choice([8, 10, 12])))
         if self.scheme == "fixed":
-            pre = TensorQ(2.0**-5, 0, pre.bits)
+            pre = TensorQ(self.units[1] * 2.0**-5, 0, pre.bits)
         self.layers.conv2d(name, x, pre, integers, stride, pads, groups)  # type: ignore[arg-type]
         made = self.name("y")
         self.layers.activation(made, name, self.q, str(r.choice(KINDS)), 0.1)

@@ -23,10 +23,10 @@ ENGINES = (
 )
 
 
-def random_program(seed: int, scheme: Scheme, engine: EngineConfig, steps: int = 8) -> Program:
+def random_program(seed: int, scheme: Scheme, engine: EngineConfig, steps: int = 8, free: bool = False) -> Program:
     random = np.random.default_rng(seed)
     size = (int(random.integers(1, 40)), int(random.integers(1, 40)))
-    net = RandomNet(seed, scheme, steps, size, int(random.integers(1, 6)))
+    net = RandomNet(seed, scheme, steps, size, int(random.integers(1, 6)), free=free)
     graph = model_graph(net.layers, "random_net", "unused")
     run_passes(graph)
     return lower(graph, engine)
@@ -52,6 +52,16 @@ def prove(program: Program, folder: Path, seed: int, strict: bool = False) -> cs
 def test_random_network(scheme: Scheme, engine: int, tmp_path: Path) -> None:
     seed = 100 * engine + SCHEMES.index(scheme)
     prove(random_program(seed, scheme, ENGINES[engine], steps=12), tmp_path, seed)
+
+
+@pytest.mark.parametrize("engine", [1, 3])
+def test_free_scales_in_fixed(engine: int, tmp_path: Path) -> None:
+    """Scales that are no powers of two and zero points, where all that the hardware sees is shifts."""
+    program = random_program(40 + engine, "fixed", ENGINES[engine], steps=12, free=True)
+    quants = [t.quant for t in program.tensors.values()]
+    assert any(np.frexp(q.scale)[0] != 0.5 for q in quants) and any(q.zero_point for q in quants)
+    assert all((op.requant.multiplier == 1).all() for op in program.ops if op.requant is not None)
+    prove(program, tmp_path, engine)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

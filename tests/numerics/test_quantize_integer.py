@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from hlsgen.quantize import Reference, quantize
+from hlsgen.quantize.recipe import Recipe
 from hlsgen.quantize.spec import SCHEMES, ConvQ, QuantSpec, Scheme, TensorQ
 from hlsgen.quantize.structure import outputs
 from tests.quantize_nets import mixed, photographs, plain_integers, traced
@@ -33,6 +34,16 @@ def test_every_operator(scheme: Scheme, seed: int) -> None:
     reference = quantize(mixed(seed), images, scheme)
     same(reference, images[0])
     same(reference, photographs(1, (3, 9, 7), seed + 10)[0] * 3 - 1)  # another size, values beyond the range
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_operator_rescaled(seed: int) -> None:
+    images = photographs(2, seed=seed)
+    reference = quantize(mixed(seed), images, "fixed", recipe=Recipe(rescale=True))
+    same(reference, images[0])
+    same(reference, photographs(1, (3, 9, 7), seed + 10)[0] * 3 - 1)
+    tensors = reference.spec.tensors
+    assert any(np.frexp(q.scale)[0] != 0.5 for q in tensors.values()) and any(q.zero_point for q in tensors.values())
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

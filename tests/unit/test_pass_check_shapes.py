@@ -68,8 +68,18 @@ Q = TensorQ(2.0**-4, 0)
     ("layer", "attribute", "value", "message"),
     [
         ("head", "quant", {"head": TensorQ(0.5, 0, 12)}, "layer head: expected head to have 8 bits, got 12"),
-        ("head", "quant", {"head": TensorQ(0.3, 0)}, "power-of-two"),
-        ("head", "quant", {"head": TensorQ(0.5, 3)}, "scheme fixed expects zero points of 0, got 3"),
+        (
+            "head",
+            "quant",
+            {"head": TensorQ(0.3, 0)},
+            "layer head: scheme fixed expects scales in ratios of powers of two",
+        ),
+        (
+            "added",
+            "residual_quant",
+            TensorQ(0.3, 0),
+            "layer added: scheme fixed expects scales in ratios of powers of two",
+        ),
         ("head", "quant", {"head": TensorQ(float("nan"), 0)}, "layer head: head has scale nan"),
         ("added", "pre", TensorQ(0.5, 0, 17), "its pre-activation to have 8 to 16 bits, got 17"),
         ("added", "pre", None, "a pre-activation's quantization and an activation come together"),

@@ -25,7 +25,7 @@ EVERY = [
     "affine",
     "affine:w4",
 ]
-EVERY += ["fixed", "fixed:w6", "mixed", "mixed:dsp0.9", "trainable-fixed"]
+EVERY += ["rescaled", "fixed", "fixed:w6", "mixed", "mixed:dsp0.9", "trainable-fixed"]
 MODEL = {
     "name": "mixed",
     "task": "none",
@@ -94,10 +94,10 @@ def test_every_strategy_says_what_it_is_and_whether_the_engine_runs_it() -> None
         assert kind.name == name
         assert kind.title and kind.source
         assert (kind.scheme is None) == bool(kind.missing)
-    assert runnable() == ["static", "affine", "fixed", "mixed", "trainable-fixed"]
+    assert runnable() == ["static", "affine", "rescaled", "fixed", "mixed", "trainable-fixed"]
 
 
-@pytest.mark.parametrize("name", ["static", "affine", "fixed", "fixed:w3", "mixed", "trainable-fixed"])
+@pytest.mark.parametrize("name", ["static", "affine", "rescaled", "fixed", "fixed:w3", "mixed", "trainable-fixed"])
 def test_what_the_engine_runs_is_a_legal_reference(name: str) -> None:
     quantized = made(name)
     spec = quantized.spec
@@ -204,7 +204,7 @@ def test_bad_names(text: str, said: str) -> None:
 def test_what_the_engine_cannot_run_is_said(name: str) -> None:
     strategy: Strategy = find(name)
     with pytest.raises(
-        HlsgenError, match=f"cannot run strategy {strategy.name}: its .*; it runs static, affine, fixed"
+        HlsgenError, match=f"cannot run strategy {strategy.name}: its .*; it runs static, affine, rescaled, fixed"
     ):
         for_engine(name)
 

@@ -3,7 +3,7 @@
 1. Order: every tensor that a layer reads is computed by an earlier layer; tensors have one producer.
 2. Shapes: every output's (C, H, W) follows from the layer's attributes and its inputs' shapes.
 3. Tensors in memory have 8 bits; a convolution's `pre` has 8 to 16, and stands where it has an activation, and nowhere
-   else. In `fixed` all scales are powers of two and all zero points 0.
+   else. In `fixed` a convolution's sums and what is added have scales that are powers of two times the result's.
 4. Concatenation, split, maximum pooling and upsampling move integers: their outputs have their inputs' quantization.
 5. Weights are int8 [KH, KW, I/groups, O], biases int32 [O], weight scales positive float64 [O].
 6. Queries and keys have zero points of 0; an attention reads HlsgenScores of as many heads, which nothing else reads;
@@ -20,7 +20,7 @@ from hlsgen.backend.layer_list import window_size
 from hlsgen.backend.layers import WITHOUT_INPUTS, quant_of, scheme_of
 from hlsgen.backend.rewrite import producer, uses
 from hlsgen.errors import HlsgenError
-from hlsgen.program.arithmetic import fraction_bits
+from hlsgen.program.arithmetic import shift_of
 from hlsgen.program.dynamic import FLOAT
 from hlsgen.quantize.spec import TensorQ
 
@@ -98,13 +98,25 @@ class CheckShapes(ModelOptimizerPass):  # type: ignore[misc]
             if (residual is not None) != (len(node.inputs) == 2):
                 raise HlsgenError(f"layer {node.name}: a residual's quantization and a second input come together")
         if scheme == "fixed":
-            for q in (*quant.values(), pre, residual):
-                if q is not None:
-                    fraction_bits(q.scale)  # raises where it is no power of two
-                    if q.zero_point != 0:
-                        raise HlsgenError(
-                            f"layer {node.name}: scheme fixed expects zero points of 0, got {q.zero_point}"
-                        )
+            _shifts(node, inputs)
+
+
+def _shifts(node: Any, inputs: list[TensorQ]) -> None:
+    """The ratios of scales that shifts must take, rule 3."""
+    result = quant_of(node)[node.outputs[0]]
+    pre, residual = node.get_attr("pre"), node.get_attr("residual_quant")
+    ratios: list[float] = []
+    if node.get_attr("class_name") == "Conv2D":
+        ratios += [
+            inputs[0].scale * float(w) / (pre or residual or result).scale for w in node.get_attr("weight_scale")
+        ]
+    if residual is not None or node.get_attr("class_name") == "Merge":
+        ratios += [q.scale / result.scale for q in (residual or inputs[0], inputs[1])]
+    for ratio in ratios:
+        try:
+            shift_of(ratio)
+        except HlsgenError as error:
+            raise HlsgenError(f"layer {node.name}: {error}") from error
 
 
 def output_shapes(node: Any, inputs: list[tuple[int, ...]]) -> list[tuple[int, ...]]:

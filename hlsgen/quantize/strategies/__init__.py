@@ -12,6 +12,7 @@ from hlsgen.quantize.strategies.fp16 import Fp16
 from hlsgen.quantize.strategies.fp32 import Fp32
 from hlsgen.quantize.strategies.minifloat import MinifloatStrategy
 from hlsgen.quantize.strategies.mixed import Mixed
+from hlsgen.quantize.strategies.rescaled import Rescaled
 from hlsgen.quantize.strategies.static import Static
 from hlsgen.quantize.strategies.trainable_fixed import TrainableFixed
 
@@ -25,6 +26,7 @@ _CLASSES: tuple[type[Strategy], ...] = (
     DynamicStrategy,
     Static,
     Affine,
+    Rescaled,
     Fixed,
     Mixed,
     TrainableFixed,

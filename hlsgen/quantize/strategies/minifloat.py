@@ -83,7 +83,7 @@ class MinifloatStrategy(Strategy):
             if name not in fed and name not in exempt
         }
         used = task.images[: max(LARGEST_BATCH // seen.largest, 1)][:IMAGES]
-        weights = fitted_floats(network, form, rounded, used, self.recipe, task.progress.step)
+        weights = fitted_floats(network, form, rounded, used, self.recipe, task.progress.step, seen.relevant)
         size = parameter_bytes(network, form.bits, bias_bytes=4, channel_bytes=4)
         return Quantized(self.label, network, task.shape, Simulated(network, weights, rounded), size)
 

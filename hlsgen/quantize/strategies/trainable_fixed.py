@@ -1,8 +1,9 @@
 """`fixed` with learned binary points and weights: no labels, the float network is the teacher."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from hlsgen.quantize.recipe import Recipe
 from hlsgen.quantize.spec import Scheme
 from hlsgen.quantize.strategies.base import Strategy, Task
 
@@ -19,10 +20,15 @@ class TrainableFixed(Strategy):
     source: ClassVar[str] = "Jain et al., Trained quantization thresholds (TQT), MLSys 2020; Sun et al., HGQ, 2024"
     scheme: ClassVar[Scheme] = "fixed"
 
-    steps: int = 200
-    batch: int = 4
-    size: int = 320
-    rate: float = 0.002
+    recipe: Recipe = field(default_factory=lambda: Recipe(rescale=True))
+    steps: int = 60
+    batch: int = 2
+    size: int = 640
+    rate: float = 0.0005
+
+    @classmethod
+    def tools(cls) -> set[str]:
+        return super().tools() - {"ranges", "percentile"}  # free scales are found by their squared error
 
     def quantize(self, task: Task) -> "Quantized":
         from hlsgen.quantize.quantized import referenced
