@@ -29,13 +29,20 @@ from hlsgen.quantize.spec import ALMOST, ConvQ, QuantSpec
 from hlsgen.quantize.structure import module_of, shared_scales, sources
 
 Images = Sequence[npt.NDArray[np.float32]]
-HELD_OUT = 8  # of so many images one is held out
+HELD_OUT = 4  # of so many images one is held out
 SCALE_RATE = 1.0  # of the weights' learning rate: what binary points take
 BIAS_RATE = 0.1
 FARTHEST = 3.0  # binary places that a point may move
 SIZES = (1.0, 1.0, 0.9, 0.8, 0.7, 0.6)  # of a crop, each as often
 GRID = 32  # pixels of the image to one of the coarsest map
 INSIDE = 0.45  # how far from its integer a weight may start
+
+
+def held_out(images: Images, seed: int) -> tuple[Images, Images]:
+    """The images to calibrate on and learn from, and those held out. A single image is both."""
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed)).tolist()
+    count = max(len(images) // HELD_OUT, 1)
+    return [images[i] for i in order[count:] or order], [images[i] for i in order[:count]]
 
 
 @dataclass(frozen=True)
@@ -52,20 +59,18 @@ class Training:
 
 def trained(
     begun: Reference,
-    images: Images,
+    used: Images,
+    held: Images,
     reg_max: int,
     settings: Training,
     progress: Callable[[int, int], None],
 ) -> tuple[Reference, str]:
     """The trained network, and how far its outputs are from the float network's before and after, on images held out.
 
-    images: float32 [C, H, W]; reg_max: of the detection heads, 0 where the outputs are something else.
+    used, held: float32 [C, H, W], to be learned from, and to be held out; `begun` should have been calibrated without these too.
+    reg_max: of the detection heads, 0 where the outputs are something else.
     """
     generator = torch.Generator().manual_seed(settings.recipe.seed)
-    order = torch.randperm(len(images), generator=generator).tolist()
-    count = len(images) // HELD_OUT
-    held = [images[i] for i in order[:count]] or [images[i] for i in order[:1]]
-    used = [images[i] for i in order[count:]]
     student = _Student(begun, settings.recipe)
     groups = student.parameter_groups(settings.rate)
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))

@@ -149,8 +149,10 @@ def test_training_brings_the_outputs_nearer() -> None:
 
     recipe = Recipe(weight_bits=6, ranges="percentile", percentile=97)  # which clips far too much
     images = photographs(9)
-    begun = quantize(mixed(), images, "fixed", recipe=recipe)
-    reference, note = trained(begun, images, 0, Training(60, 4, 16, 0.05, recipe), lambda done, total: None)
+    begun = quantize(mixed(), images[1:], "fixed", recipe=recipe)
+    reference, note = trained(
+        begun, images[1:], images[:1], 0, Training(60, 4, 16, 0.05, recipe), lambda done, total: None
+    )
     assert reference is not begun, note
     fresh = [torch.from_numpy(i)[None] for i in photographs(4, seed=7)]
 
@@ -171,10 +173,44 @@ def test_training_that_makes_it_worse_is_thrown_away() -> None:
     from hlsgen.quantize.train import Training, trained
 
     images = photographs(9)
-    begun = quantize(mixed(), images, "fixed")
-    reference, note = trained(begun, images, 0, Training(5, 4, 16, 20.0, Recipe()), lambda done, total: None)
+    begun = quantize(mixed(), images[1:], "fixed")
+    reference, note = trained(
+        begun, images[1:], images[:1], 0, Training(5, 4, 16, 20.0, Recipe()), lambda done, total: None
+    )
     assert reference is begun
     assert note.endswith("left as it was")
+
+
+def test_learned_scales_of_a_rescaled_network_still_only_shift() -> None:
+    from hlsgen.quantize import quantize
+    from hlsgen.quantize.recipe import Recipe
+    from hlsgen.quantize.train import _Student
+
+    recipe = Recipe(rescale=True)
+    begun = quantize(mixed(), photographs(3), "fixed", recipe=recipe)
+    student = _Student(begun, recipe)
+    image = torch.from_numpy(photographs(1)[0])[None]
+    with torch.no_grad():
+        for got, wanted in zip(student(image), begun(image), strict=True):  # it begins as what it begins with
+            assert float((got - wanted).abs().max()) <= 0.02 * float(wanted.abs().max())
+        for point in student.points.values():
+            point += float(torch.rand(())) - 0.3
+    spec = student.spec()
+    assert any(spec.tensors[n].scale != q.scale for n, q in begun.spec.tensors.items())
+    moved = Reference.from_spec(begun.network, spec, begun.shape)  # raises where a ratio is no power of two
+    with torch.no_grad():
+        for got, wanted in zip(moved(image), student(image), strict=True):
+            assert float((got - wanted).norm() / wanted.norm()) < 0.05
+
+
+def test_what_training_does_not_help_is_the_network_calibrated_on_all() -> None:
+    strategy = REGISTRY["trainable-fixed"](steps=2, batch=2, size=16, rate=50.0)  # type: ignore[call-arg]
+    quantized, plain = strategy.quantize(task(5)), find("rescaled").quantize(task(5))
+    assert quantized.note.endswith("left as it was")
+    assert quantized.spec is not None and plain.spec is not None
+    assert dict(quantized.spec.tensors) == dict(plain.spec.tensors)
+    for name, q in plain.spec.convs.items():
+        assert np.array_equal(quantized.spec.convs[name].weight, q.weight)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """`fixed` with learned binary points and weights: no labels, the float network is the teacher."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from hlsgen.quantize.recipe import Recipe
 from hlsgen.quantize.spec import Scheme
@@ -32,20 +33,27 @@ class TrainableFixed(Strategy):
 
     def quantize(self, task: Task) -> "Quantized":
         from hlsgen.quantize.quantized import referenced
-        from hlsgen.quantize.reference import quantize
-        from hlsgen.quantize.train import Training, trained
+        from hlsgen.quantize.reference import Reference, quantize
+        from hlsgen.quantize.train import Training, held_out, trained
 
-        begun = quantize(
-            task.network,
-            task.images,
-            "fixed",
-            pre_bits=task.pre_bits,
-            progress=task.progress.step,
-            relevance=task.relevance,
-            recipe=self.recipe,
-            known=task.known,
-        )
+        def calibrated(images: Sequence[Any], known: dict[Any, Any] | None) -> Reference:
+            return quantize(
+                task.network,
+                images,
+                "fixed",
+                pre_bits=task.pre_bits,
+                progress=task.progress.step,
+                relevance=task.relevance,
+                recipe=self.recipe,
+                known=known,
+            )
+
+        used, held = held_out(task.images, self.recipe.seed)
+        begun = calibrated(used, None)
         task.progress.stage("train", "learning binary points and weights")
         settings = Training(self.steps, self.batch, self.size, self.rate, self.recipe)
-        reference, note = trained(begun, task.images, task.reg_max, settings, task.progress.step)
+        reference, note = trained(begun, used, held, task.reg_max, settings, task.progress.step)
+        if reference is begun:  # then without those held out it knows less than it could
+            task.progress.stage("quantize", "calibrating on all images")
+            reference = calibrated(task.images, task.known)
         return referenced(self, reference, note)
