@@ -328,13 +328,13 @@ def legal_engines(overrides: Overrides, target: Target, floats: bool = False) ->
                 for beat in (b for b in BEATS if tm % b == 0 and b <= max(8, port)):
                     made = (beat // 4,) if floats else (beat, beat // 2, beat // 4)  # as many as a beat holds
                     for lanes in (overrides.lanes,) if overrides.lanes else made:
-                        if floats and lanes != made[0]:
-                            raise HlsgenError(
-                                f"scheme dynamic makes as many elements a cycle as a port takes; leave out --lanes {lanes}"
-                            )
-                        if beat % lanes == 0:
+                        if beat % lanes == 0 and (not floats or lanes == made[0]):
                             found = True
                             yield EngineConfig(tm=tm, tn=tn, tp=tp, beat=beat, lanes=lanes)
+    if not found and floats and overrides.lanes:
+        raise HlsgenError(
+            f"scheme dynamic makes as many floats a cycle as a port takes, a quarter of its bytes; leave out --lanes {overrides.lanes}"
+        )
     if not found:
         given = " ".join(f"--{name} {value}" for name, value in vars(overrides).items() if value is not None)
         raise HlsgenError(

@@ -89,6 +89,8 @@ def test_what_it_does_not_take(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_its_cost_is_estimated(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["estimate", "sam_tiny", "--part", "xc7z020", "--scheme", "dynamic", "--simulate", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
+    found = main(["estimate", "sam_tiny", "--part", "xczu9eg", "--scheme", "dynamic", "--lanes", "4", "--json"])
+    assert found == 0 and json.loads(capsys.readouterr().out)["engine"]["beat"] == 16
     assert facts["fits"] and 0.9 < facts["simulation"]["formula_over_simulation"] < 1.1
     assert main(["estimate", "yolov8n", "--weights", "random", "--part", "xc7z020", "--scheme", "dynamic"]) == 2
     assert "the engine cannot run strategy dynamic: its ranges" in capsys.readouterr().err
