@@ -5,6 +5,7 @@ say which logical channel each physical lane holds (-1: none), so that splits fa
 concatenation is a list of addresses.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -254,6 +255,10 @@ class Op:
             self.operand is not None
         ):  # of attention, lanes are keys; of scores, channels: each meets all of the operand's
             tokens, channels = self.operand.keys, max(self.operand.lanes) + 1
+            rows, columns = self.operand.places
+            if rows:  # of the channels that say where a key lies, two are not zero
+                block = math.isqrt(tokens // (rows * columns))  # TM: there are rows * TM rows of columns * TM keys
+                channels -= block * (rows + columns) - 2
             return tokens * channels
         return 0 if self.weights is None else int(self.weights.size)
 

@@ -127,6 +127,8 @@ def test_keys_pass_over_the_rows_and_columns_in_which_they_do_not_lie(
     _, program, tensors, _ = compiled(config, "fixed", engine)
     told = {op.name: op.operand.places for op in program.ops if op.kind == "scores" and op.operand is not None}
     assert told["block1_scores0"] == told["block1_scores1"] == places and told["block0_scores"] == (0, 0)
+    (head,) = (op for op in program.ops if op.name == "block1_scores0")
+    assert head.macs_per_pixel == 256 * (8 + 2)  # channels of a head, and where the key lies
     assert golden.check(program, tensors["image"], tensors) > 0
     render(program, tmp_path, ProjectFacts("random", "xc7z020clg400-1", 150.0, "random"))
     csim.write_data(program, tmp_path / "data", tensors["image"], tensors)
