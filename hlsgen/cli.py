@@ -186,7 +186,11 @@ def evaluate(folder: Path, data: Path | None, images: int | None, as_json: bool)
             f"{folder} is a detector's build: give --data FOLDER, images with boxes in YOLO text format, alone"
         )
     with _progress() as progress:
-        facts = measure(folder, data, progress) if data is not None else evaluate_masks(folder, images or 64, progress)
+        facts = (
+            measure(folder, data, progress)
+            if data is not None
+            else evaluate_masks(folder, 64 if images is None else images, progress)
+        )
     if as_json:
         _print_json(facts)
     elif sam:

@@ -130,5 +130,7 @@ def test_its_masks_are_measured(project: Path, tmp_path: Path, capsys: pytest.Ca
     assert main(["evaluate", str(project), "--images", "4", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["shapes"] >= 4 and facts["int8"]["miou"] > facts["fp32"]["miou"] - 0.03 and facts["mask_iou"] > 0.95
+    assert main(["evaluate", str(project), "--images", "0"]) == 2
+    assert "expected at least one picture, got --images 0" in capsys.readouterr().err
     assert main(["evaluate", str(project), "--data", str(tmp_path)]) == 2
     assert "is a SAM's build: its masks are measured on generated pictures; leave out --data" in capsys.readouterr().err
