@@ -333,7 +333,8 @@ def legal_engines(overrides: Overrides, target: Target, floats: bool = False) ->
                             yield EngineConfig(tm=tm, tn=tn, tp=tp, beat=beat, lanes=lanes)
     if not found and floats and overrides.lanes:
         raise HlsgenError(
-            f"scheme dynamic makes as many floats a cycle as a port takes, a quarter of its bytes; leave out --lanes {overrides.lanes}"
+            "scheme dynamic makes as many floats a cycle as a port takes, a quarter of its bytes; "
+            f"leave out --lanes {overrides.lanes}"
         )
     if not found:
         given = " ".join(f"--{name} {value}" for name, value in vars(overrides).items() if value is not None)
