@@ -199,7 +199,9 @@ def quantize(
         return Reference(network, native_spec(network, tensors), statistics.shape)
     used = first[: max(LARGEST_BATCH // (statistics.largest + 1), 1)]
     fitting = [arrays(sample) for sample in used]
-    spec = refitted(network, scheme, tensors, fitting, recipe, step, statistics.relevant)
+    # with scales so coarse as powers of two, what happens far from any object reaches it: all positions count alike
+    relevant = None if scheme == "fixed" and not recipe.rescale else statistics.relevant
+    spec = refitted(network, scheme, tensors, fitting, recipe, step, relevant)
     return Reference(network, spec, statistics.shape)
 
 

@@ -23,8 +23,9 @@ from hlsgen.quantize.spec import ConvQ, QuantSpec, Scheme, TensorQ
 from hlsgen.quantize.structure import module_of
 from hlsgen.quantize.weights import Inputs, quantize_weights
 
-FIELDS = 16384  # receptive fields that a convolution is fitted on
-RELEVANT = 0.9  # of them, drawn by what their outputs matter; the others evenly
+FIELDS = 4096  # receptive fields that a convolution is fitted on, drawn evenly;
+WEIGHED = 16384  # where relevance is known, so many,
+RELEVANT = 0.9  # of them by what their outputs matter, the others evenly
 RIDGE = 3.0  # lambda, in units of the inputs' mean square
 IMAGES = 16  # as many of the calibration images are used, fewer where maps are large:
 LARGEST_BATCH = 1 << 25  # elements of the largest map over all images, for the memory's sake
@@ -115,7 +116,7 @@ def fitted(
 
 
 def _drawn(count: int, relevant: Sequence[Tensor], generator: torch.Generator) -> Tensor:
-    """FIELDS of `count` positions, most of them drawn by relevance, again and again where it is high: weighted least squares.
+    """Some of `count` positions, most of them by relevance, again and again where it is high: weighted least squares.
 
     Of a small map every position is there once, and the drawn ones besides.
     """
@@ -125,8 +126,8 @@ def _drawn(count: int, relevant: Sequence[Tensor], generator: torch.Generator) -
     cumulated = torch.cat([r.reshape(-1) for r in relevant]).double().cumsum(0)
     if not 0 < float(cumulated[-1]) < float("inf"):
         return evenly[:FIELDS]
-    drawn = torch.rand(int(min(count, FIELDS) * RELEVANT), generator=generator, dtype=torch.float64) * cumulated[-1]
-    return torch.cat([torch.searchsorted(cumulated, drawn).clamp(max=count - 1), evenly[: FIELDS - len(drawn)]])
+    drawn = torch.rand(int(min(count, WEIGHED) * RELEVANT), generator=generator, dtype=torch.float64) * cumulated[-1]
+    return torch.cat([torch.searchsorted(cumulated, drawn).clamp(max=count - 1), evenly[: WEIGHED - len(drawn)]])
 
 
 def receptive_fields(conv: nn.Conv2d, x: Tensor, size: Sequence[int], positions: Tensor) -> Tensor:

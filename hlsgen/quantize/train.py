@@ -2,11 +2,12 @@
 
 Every tensor's scale is s0 2^round(t), t learned, s0 as calibrated; in a rescaled network (`hlsgen.quantize.rescale`) s0 2^t with
 one t for all that additions join, and a pre-activation's scale follows its convolution's input. A weight is
-clamp(round(v s0 / s)) s, v learned. The gradient passes a rounding as if it were not there, and a clamp only inside; so that
-of t is (round(x / s) - x / s) s ln 2 inside, and the bound times s ln 2 outside (Jain et al., "Trained quantization thresholds
-for accurate and efficient fixed-point inference", MLSys 2020, eq. 6 to 8). The loss is the distance of the outputs from the
-float network's on crops of the calibration images, mirrored half of the time and often shrunk: no labels. The result is a `fixed`
-spec like any other. Some images are held out: where training does not bring their outputs nearer, the network stays as it was.
+clamp(round(v s0 / s)) s, v learned from the integer itself on: only weights on whose direction the images agree get as far as
+the next. The gradient passes a rounding as if it were not there, and a clamp only inside; so that of t is
+(round(x / s) - x / s) s ln 2 inside, and the bound times s ln 2 outside (Jain et al., "Trained quantization thresholds for
+accurate and efficient fixed-point inference", MLSys 2020, eq. 6 to 8). The loss is the distance of the outputs from the float
+network's on crops of the calibration images, mirrored half of the time and often shrunk: no labels. The result is a `fixed` spec
+like any other. Some images are held out: where training does not bring their outputs nearer, the network stays as it was.
 """
 
 import math
@@ -30,12 +31,10 @@ from hlsgen.quantize.structure import module_of, shared_scales, sources
 
 Images = Sequence[npt.NDArray[np.float32]]
 HELD_OUT = 4  # of so many images one is held out
-SCALE_RATE = 1.0  # of the weights' learning rate: what binary points take
-BIAS_RATE = 0.1
+BIAS_RATE = 0.1  # of the scales' learning rate
 FARTHEST = 3.0  # binary places that a point may move
 SIZES = (1.0, 1.0, 0.9, 0.8, 0.7, 0.6)  # of a crop, each as often
 GRID = 32  # pixels of the image to one of the coarsest map
-INSIDE = 0.45  # how far from its integer a weight may start
 
 
 def held_out(images: Images, seed: int) -> tuple[Images, Images]:
@@ -48,12 +47,13 @@ def held_out(images: Images, seed: int) -> tuple[Images, Images]:
 @dataclass(frozen=True)
 class Training:
     """steps of `batch` crops of size x size pixels (or of the whole image, where it is smaller); rate: Adam's, of weights in
-    units of their scale; recipe: of the network at the start, with the widths of its weights."""
+    units of their scale; scales: that of log2 of scales; recipe: of the network at the start, with the widths of its weights."""
 
     steps: int
     batch: int
     size: int
     rate: float
+    scales: float
     recipe: Recipe
 
 
@@ -72,7 +72,7 @@ def trained(
     """
     generator = torch.Generator().manual_seed(settings.recipe.seed)
     student = _Student(begun, settings.recipe)
-    groups = student.parameter_groups(settings.rate)
+    groups = student.parameter_groups(settings.rate, settings.scales)
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / settings.steps))
@@ -207,19 +207,15 @@ class _Student(nn.Module):
             if node.name in self.begun.convs:
                 held, x = self.begun.convs[node.name], self.begun.tensors[node.all_input_nodes[0].name]
                 integers = torch.from_numpy(held.weight.astype(np.float32))
-                scale = torch.from_numpy(held.weight_scale).float()[:, None, None, None]
-                module: Any = module_of(self.network, node)
-                # where in its integer's share the float weight lies: all in the middle, they would cross together
-                latent = torch.clamp(module.weight.detach() / scale, integers - INSIDE, integers + INSIDE)
-                self.values[node.name] = nn.Parameter(latent)
+                self.values[node.name] = nn.Parameter(integers)
                 self.scales[node.name] = nn.Parameter(torch.zeros(len(integers), 1, 1, 1))
                 self.biases[node.name] = nn.Parameter(torch.from_numpy(held.bias * x.scale * held.weight_scale).float())
 
-    def parameter_groups(self, rate: float) -> list[dict[str, Any]]:
+    def parameter_groups(self, rate: float, scales: float) -> list[dict[str, Any]]:
         return [
             {"params": list(self.values.parameters()), "lr": rate},
-            {"params": [*self.points.parameters(), *self.scales.parameters()], "lr": SCALE_RATE * rate},
-            {"params": list(self.biases.parameters()), "lr": BIAS_RATE * rate},
+            {"params": [*self.points.parameters(), *self.scales.parameters()], "lr": scales},
+            {"params": list(self.biases.parameters()), "lr": BIAS_RATE * scales},
         ]
 
     @torch.no_grad()

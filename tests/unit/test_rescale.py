@@ -10,7 +10,7 @@ from hlsgen.models.attention import attend, attention_scores
 from hlsgen.program.arithmetic import shift_of
 from hlsgen.quantize import quantize
 from hlsgen.quantize.recipe import Recipe
-from hlsgen.quantize.refine import FIELDS, _drawn
+from hlsgen.quantize.refine import FIELDS, WEIGHED, _drawn
 from hlsgen.quantize.rescale import free_groups, moving_together
 from hlsgen.quantize.spec import QuantSpec
 from hlsgen.quantize.structure import activations_fed, module_of, shared_scales
@@ -112,7 +112,7 @@ def test_positions_are_drawn_by_relevance() -> None:
     relevant = [torch.zeros(100, 200), torch.zeros(100, 200)]
     relevant[1][7, 3] = 5.0
     drawn = _drawn(40000, relevant, torch.Generator().manual_seed(0))
-    assert len(drawn) == FIELDS and int((drawn == 20000 + 7 * 200 + 3).sum()) >= int(0.9 * FIELDS)
-    assert len(drawn.unique()) > 0.09 * FIELDS  # the others evenly
+    assert len(drawn) == WEIGHED and int((drawn == 20000 + 7 * 200 + 3).sum()) >= int(0.9 * WEIGHED)
+    assert len(drawn.unique()) > 0.09 * WEIGHED  # the others evenly
     evenly = _drawn(FIELDS + 5, [], torch.Generator().manual_seed(0))
     assert len(evenly.unique()) == FIELDS

@@ -151,7 +151,7 @@ def test_training_brings_the_outputs_nearer() -> None:
     images = photographs(9)
     begun = quantize(mixed(), images[1:], "fixed", recipe=recipe)
     reference, note = trained(
-        begun, images[1:], images[:1], 0, Training(60, 4, 16, 0.05, recipe), lambda done, total: None
+        begun, images[1:], images[:1], 0, Training(60, 4, 16, 0.05, 0.05, recipe), lambda done, total: None
     )
     assert reference is not begun, note
     fresh = [torch.from_numpy(i)[None] for i in photographs(4, seed=7)]
@@ -175,7 +175,7 @@ def test_training_that_makes_it_worse_is_thrown_away() -> None:
     images = photographs(9)
     begun = quantize(mixed(), images[1:], "fixed")
     reference, note = trained(
-        begun, images[1:], images[:1], 0, Training(5, 4, 16, 20.0, Recipe()), lambda done, total: None
+        begun, images[1:], images[:1], 0, Training(5, 4, 16, 20.0, 20.0, Recipe()), lambda done, total: None
     )
     assert reference is begun
     assert note.endswith("left as it was")
@@ -204,7 +204,7 @@ def test_learned_scales_of_a_rescaled_network_still_only_shift() -> None:
 
 
 def test_what_training_does_not_help_is_the_network_calibrated_on_all() -> None:
-    strategy = REGISTRY["trainable-fixed"](steps=2, batch=2, size=16, rate=50.0)  # type: ignore[call-arg]
+    strategy = REGISTRY["trainable-fixed"](steps=2, batch=2, size=16, rate=50.0, scales=50.0)  # type: ignore[call-arg]
     quantized, plain = strategy.quantize(task(5)), find("rescaled").quantize(task(5))
     assert quantized.note.endswith("left as it was")
     assert quantized.spec is not None and plain.spec is not None

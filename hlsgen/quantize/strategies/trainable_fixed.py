@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainableFixed(Strategy):
-    """steps, batch, size, rate: of the training (`hlsgen.quantize.train`)."""
+    """steps, batch, size, rate, scales: of the training (`hlsgen.quantize.train`)."""
 
     name: ClassVar[str] = "trainable-fixed"
     title: ClassVar[str] = "fixed, its binary points and weights learned from the float network"
@@ -25,7 +25,8 @@ class TrainableFixed(Strategy):
     steps: int = 60
     batch: int = 2
     size: int = 640
-    rate: float = 0.0005
+    rate: float = 0.015
+    scales: float = 0.0006
 
     @classmethod
     def tools(cls) -> set[str]:
@@ -51,7 +52,7 @@ class TrainableFixed(Strategy):
         used, held = held_out(task.images, self.recipe.seed)
         begun = calibrated(used, None)
         task.progress.stage("train", "learning binary points and weights")
-        settings = Training(self.steps, self.batch, self.size, self.rate, self.recipe)
+        settings = Training(self.steps, self.batch, self.size, self.rate, self.scales, self.recipe)
         reference, note = trained(begun, used, held, task.reg_max, settings, task.progress.step)
         if reference is begun:  # then without those held out it knows less than it could
             task.progress.stage("quantize", "calibrating on all images")
