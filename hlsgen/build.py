@@ -19,6 +19,7 @@ import numpy.typing as npt
 from hlsgen import __version__, targets
 from hlsgen.errors import HlsgenError
 from hlsgen.progress import Progress, Quiet
+from hlsgen.quantize.spec import DEFAULT_SCHEME
 from hlsgen.quantize.strategies import for_engine
 from hlsgen.workspace import STAMP, read_stamp, replacing
 
@@ -58,7 +59,7 @@ class BuildOptions:
     out: Path
     weights: str | None = None
     imgsz: tuple[int, int] | None = None
-    scheme: str = "fixed"
+    scheme: str = DEFAULT_SCHEME
     arch: Literal["auto", "engine"] = "auto"
     calib: Path | None = None
     images: int | None = None

@@ -25,6 +25,7 @@ from hlsgen.cli_report import report
 from hlsgen.cli_segment import segment
 from hlsgen.cli_strategies import strategies
 from hlsgen.errors import HlsgenError
+from hlsgen.quantize.spec import DEFAULT_SCHEME
 from hlsgen.quantize.strategies import runnable
 
 OK, MISMATCH, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
@@ -65,7 +66,10 @@ def cli() -> None:
 @click.option("--weights", help="Checkpoint, a file of hlsgen quantize, or 'demo' for the bundled demo model.")
 @click.option("--imgsz", type=ImageSize(), help="Image size, 640 or 416x640 (HxW)  [default: the model's own]")
 @click.option(
-    "--scheme", default="fixed", show_default=True, help=f"Quantization: {', '.join(runnable())}; dynamic is for SAM."
+    "--scheme",
+    default=DEFAULT_SCHEME,
+    show_default=True,
+    help=f"Quantization: {', '.join(runnable())}; dynamic is for SAM.",
 )
 @click.option("--calib", type=click.Path(path_type=Path), help="Folder of calibration images.")
 @click.option("--images", type=int, help="How many of them to use  [default: 32; 4 for networks of over 100 GMAC]")

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from hlsgen.quantize.spec import ENGINE_SCHEMES, Scheme
+from hlsgen.quantize.spec import DEFAULT_SCHEME, ENGINE_SCHEMES, Scheme
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,7 +31,9 @@ from hlsgen.quantize.spec import ENGINE_SCHEMES, Scheme
 )
 @click.option("--imgsz", help="Image size, 640 or 416x640 (HxW)  [default: the model's own]")
 @click.option("--weights", help="Checkpoint file, 'demo' or 'random' (cost needs no trained weights).")
-@click.option("--scheme", type=click.Choice(ENGINE_SCHEMES), default="fixed", show_default=True, help="Quantization.")
+@click.option(
+    "--scheme", type=click.Choice(ENGINE_SCHEMES), default=DEFAULT_SCHEME, show_default=True, help="Quantization."
+)
 @click.option("--no-calibration", "calibration", flag_value=False, default=True, help="Ignore hlsgen calibrate's fit.")
 @click.option("--simulate", "simulated", is_flag=True, help="Run the cycle simulation too, beside the formulas.")
 @click.option("--json", "as_json", is_flag=True, help="Print facts as JSON on stdout, nothing else.")
@@ -57,7 +59,7 @@ def estimate_model(
     objective: Any = "throughput",
     imgsz: str | None = None,
     weights: str | None = None,
-    scheme: Scheme = "fixed",
+    scheme: Scheme = DEFAULT_SCHEME,
     simulated: bool = False,
     calibration: bool = True,
 ) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hlsgen.quantize.spec import SCHEMES
+from hlsgen.quantize.spec import DEFAULT_SCHEME, SCHEMES
 
 
 class Names(click.ParamType[tuple[str, ...]]):
@@ -61,7 +61,9 @@ class Numbers(Names):
 @click.option("--cores", type=Numbers(), help="Numbers of engines to try.")
 @click.option("--imgsz", help="Image size, 640 or 416x640 (HxW)  [default: each model's own]")
 @click.option("--weights", help="Checkpoint file, 'demo' or 'random' (cost needs no trained weights).")
-@click.option("--scheme", type=click.Choice(SCHEMES), default="fixed", show_default=True, help="Quantization scheme.")
+@click.option(
+    "--scheme", type=click.Choice(SCHEMES), default=DEFAULT_SCHEME, show_default=True, help="Quantization scheme."
+)
 @click.option("--no-calibration", "calibration", flag_value=False, default=True, help="Ignore hlsgen calibrate's fit.")
 @click.option("--jobs", type=int, help="Processes on this machine  [default: one a core]")
 @click.option("--executor", help="A cluster that prices the points: dask://HOST:PORT")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from hlsgen.quantize.recipe import RANGES, ROUNDINGS
+from hlsgen.quantize.spec import DEFAULT_SCHEME
 from hlsgen.quantize.strategies import REGISTRY, runnable
 
 
@@ -15,7 +16,7 @@ from hlsgen.quantize.strategies import REGISTRY, runnable
 @click.argument("model")
 @click.option(
     "--strategy",
-    default="fixed",
+    default=DEFAULT_SCHEME,
     show_default=True,
     help=f"{', '.join(REGISTRY)}; with a variant minifloat:e5m2, fixed:w6, mixed:0.75 or mixed:dsp0.8.",
 )
@@ -58,7 +59,7 @@ def quantize_model(
     model: str,
     out: Path,
     progress: Any,
-    strategy: str = "fixed",
+    strategy: str = DEFAULT_SCHEME,
     weights: str | None = None,
     imgsz: str | None = None,
     calib: Path | None = None,

@@ -17,7 +17,7 @@ from hlsgen.explore.objectives import Objective, objectives, pareto
 from hlsgen.explore.space import BUDGETS, Budget, Point, fixed_by, points
 from hlsgen.explore.write import FILES, write
 from hlsgen.progress import Progress, Quiet
-from hlsgen.quantize.spec import SCHEMES, Scheme
+from hlsgen.quantize.spec import DEFAULT_SCHEME, SCHEMES, Scheme
 from hlsgen.workspace import growing, write_whole
 
 Facts = dict[str, Any]
@@ -38,7 +38,7 @@ class ExploreOptions:
     fixed: dict[str, tuple[int, ...]] = field(default_factory=dict)
     weights: str | None = None
     imgsz: tuple[int, int] | None = None
-    scheme: Scheme = "fixed"
+    scheme: Scheme = DEFAULT_SCHEME
     calibration: bool = True
     jobs: int = 1
     executor: str | None = None

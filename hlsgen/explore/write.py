@@ -10,6 +10,7 @@ from typing import Any
 
 from hlsgen.explore import plot
 from hlsgen.explore.objectives import OBJECTIVES, Objective
+from hlsgen.quantize.spec import DEFAULT_SCHEME
 from hlsgen.report.write import environment
 from hlsgen.workspace import write_whole
 
@@ -91,7 +92,7 @@ def command(row: Row, found: Mapping[str, Any]) -> str:
     words += ["--part", row["part"], "--clock", f"{row['clock_mhz']:g}"]
     if found["imgsz"]:
         words += ["--imgsz", "x".join(map(str, found["imgsz"]))]
-    if found["scheme"] != "fixed":
+    if found["scheme"] != DEFAULT_SCHEME:
         words += ["--scheme", found["scheme"]]
     for name in ("tm", "tn", "tp", "lanes"):
         words += [f"--{name}", str(e[name])]

@@ -18,6 +18,8 @@ ALMOST = 1 - 2.0**-20
 """What two scales that should be equal are to each other at least, as float32."""
 SCHEMES: tuple[Scheme, ...] = ("fixed", "affine", "native")
 """The schemes of integers only."""
+DEFAULT_SCHEME: Scheme = "affine"
+"""The most accurate without training (docs/strategies.md)."""
 ENGINE_SCHEMES: tuple[Scheme, ...] = (*SCHEMES, "dynamic")
 """What the engine runs; docs/arithmetic-dynamic.md is the one that finds its scales while it runs."""
 
