@@ -121,7 +121,7 @@ def test_another_part_needs_lowering_only(work: Path, whole: dict[str, Any]) -> 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"start_from": "render", "scheme": "affine"}, "was built with scheme 'fixed', now asked for 'affine'"),
+        ({"start_from": "render", "scheme": "fixed"}, "was built with scheme 'affine', now asked for 'fixed'"),
         (
             {"start_from": "quantize", "imgsz": (64, 64)},
             "was built with imgsz None, now asked for [64, 64]: start from 'load'",
@@ -163,10 +163,10 @@ def test_damaged_products(work: Path, whole: dict[str, Any]) -> None:
 def test_a_qdq_file_keeps_its_scales(work: Path, whole: dict[str, Any]) -> None:
     qdq = work / "whole" / "stages" / "3-export" / "model.qdq.onnx"
     report = build.run(
-        options(work, "qdq", model=str(qdq), calib=None, image=work / "photos" / "0.png", scheme="affine")
+        options(work, "qdq", model=str(qdq), calib=None, image=work / "photos" / "0.png", scheme="fixed")
     )
     assert report["verdict"] == "exact"
-    assert report["scheme"] == "fixed"  # the file's own, whatever was asked for
+    assert report["scheme"] == "affine"  # the file's own, whatever was asked for
     assert report["quantization"]["images"] == 0
     scales = [{row["name"]: row["scale"] for row in r["layers"]} for r in (report, whole)]
     assert scales[0] == scales[1]
