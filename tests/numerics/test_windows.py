@@ -8,26 +8,19 @@ import torch
 from torch import Tensor, fx, nn
 
 from hlsgen import csim
-from hlsgen.backend import store
-from hlsgen.backend.frontend_layers import layer_list
-from hlsgen.backend.graph import model_graph, run_passes
 from hlsgen.cost.calibrate import PLACE_OF
 from hlsgen.cost.hardware import Link
 from hlsgen.cost.resources import terms, widths
 from hlsgen.cost.simulate import simulate
 from hlsgen.cost.streams import stream_depths
 from hlsgen.errors import HlsgenError
-from hlsgen.frontend.agreement import LIMIT, agreement
-from hlsgen.frontend.onnx_read import read_fp32
-from hlsgen.frontend.onnx_write import shapes, write_fp32
-from hlsgen.frontend.qdq_read import read_qdq
-from hlsgen.frontend.qdq_write import write_qdq
+from hlsgen.frontend.onnx_write import shapes
 from hlsgen.models.attention import attend, attention_scores, cropped, grown
 from hlsgen.models.norm import ChannelNorm
 from hlsgen.program import golden
 from hlsgen.program.lower import lower
-from hlsgen.quantize import quantize
 from hlsgen.quantize.spec import Scheme
+from tests.numerics._road import to_graph
 from tests.numerics.test_engine import ENGINES, prove
 from tests.numerics.test_layer_norm import Leaves
 from tests.quantize_nets import photographs
@@ -82,24 +75,8 @@ def test_windows_are_attention_of_each() -> None:
 @pytest.mark.parametrize("scheme", ["fixed", "affine"])
 def test_from_float_to_hardware(scheme: Scheme, tmp_path: Path) -> None:
     network, images = block(), photographs(3, SHAPE)
-    write_fp32(network, SHAPE, tmp_path / "float.onnx", "block")
-    read, _ = read_fp32(tmp_path / "float.onnx")
-    assert [n.name for n in read.graph.nodes] == [n.name for n in network.graph.nodes]
+    reference, tensors, graph = to_graph(network, images, scheme, tmp_path, "block", SHAPE)
     image = torch.from_numpy(images[0])[None]
-    torch.testing.assert_close(read(image), network(image))
-
-    reference = quantize(network, images, scheme)
-    tensors = reference.tensors(images[0])
-    write_qdq(network, reference.spec, SHAPE, tmp_path / "q.onnx", "block")
-    again, spec, _ = read_qdq(tmp_path / "q.onnx")
-    assert dict(spec.tensors) == dict(reference.spec.tensors)
-    assert [n.name for n in again.graph.nodes] == [n.name for n in network.graph.nodes]
-    assert agreement(tmp_path / "q.onnx", tensors, images[0])["equal_inputs"]["largest"] <= LIMIT
-
-    graph = model_graph(layer_list(network, reference.spec, SHAPE), "block", "unused")
-    store.save(graph, tmp_path / "graph")
-    graph = store.read(tmp_path / "graph", "block", "unused")
-    run_passes(graph)
     program = lower(graph, ENGINES[0])
     assert not [op for op in program.ops if "grown" in op.name or "cropped" in op.name]  # addresses, no work
     assert all(op.tile.rows in (1, 2, 4) and op.tile.cols in (1, 2, 4) for op in program.ops if op.operand)

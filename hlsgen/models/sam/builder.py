@@ -3,47 +3,23 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from hlsgen.models.norm import ChannelNorm
 from hlsgen.models.sam.config import EPS
-from hlsgen.models.sam.graph import State
+from hlsgen.models.sam.named import Named
 
 
-class Builder:
-    """A graph being built; every tensor and module is called by its node's name.
-
-    Args:
-        state: float32 weights by segment_anything's names.
-        prefix: what the names used here are short for ("image_encoder.").
-    """
-
-    def __init__(self, state: State, prefix: str) -> None:
-        self.state, self.prefix = state, prefix
-        self.root, self.graph = nn.Module(), fx.Graph()
-
-    def weight(self, key: str) -> Tensor:
-        return self.state[self.prefix + key].detach().float()
+class Builder(Named):
+    """A graph of the networks' vocabulary being built."""
 
     def given(self, name: str, shape: tuple[int, int, int]) -> fx.Node:
         """A further input, (C, H, W)."""
         node = self.graph.placeholder(name)
         node.meta["shape"] = shape
         return node
-
-    def call(self, name: str, function: Any, *args: Any) -> fx.Node:
-        return self.graph.create_node("call_function", function, args, name=name)
-
-    def constant(self, name: str, value: Tensor) -> fx.Node:
-        self.root.register_buffer(name, value.clone())
-        return self.graph.create_node("get_attr", name, name=name)
-
-    def module(self, name: str, module: nn.Module, x: fx.Node) -> fx.Node:
-        self.root.add_module(name, module.requires_grad_(False))
-        return self.graph.create_node("call_module", name, (x,), name=name)
 
     def conv(
         self, name: str, weight: Tensor, bias: Tensor, x: fx.Node, stride: int = 1, padding: int = 0, groups: int = 1

@@ -6,7 +6,6 @@ lowering read, and tests hold it to segment_anything's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,8 +13,8 @@ from torch import Tensor, fx, nn
 
 from hlsgen.models.sam import vocabulary as v
 from hlsgen.models.sam.config import EPS, MEAN, STD, SamConfig
+from hlsgen.models.sam.named import Named, State
 
-State = Mapping[str, Tensor]
 DECODER_EPS = 1e-5
 """LayerNorm's epsilon in the two-way transformer: PyTorch's default."""
 
@@ -23,35 +22,11 @@ DECODER_EPS = 1e-5
 _ALL = slice(None)
 
 
-class Builder:
-    """A graph being built; every tensor and module is called by its node's name.
-
-    Args:
-        state: float32 weights by segment_anything's names.
-        prefix: what the names used here are short for ("image_encoder.").
-    """
-
-    def __init__(self, state: State, prefix: str) -> None:
-        self.state, self.prefix = state, prefix
-        self.root, self.graph = nn.Module(), fx.Graph()
-
-    def weight(self, name: str) -> Tensor:
-        """The state dict's tensor ``prefix + name``."""
-        return self.state[self.prefix + name].detach().float()
+class Builder(Named):
+    """A graph of the vocabulary of tokens being built."""
 
     def input(self, name: str) -> fx.Node:
         return self.graph.placeholder(name)
-
-    def constant(self, name: str, value: Tensor) -> fx.Node:
-        self.root.register_buffer(name, value.clone())
-        return self.graph.create_node("get_attr", name, name=name)
-
-    def call(self, name: str, function: Callable[..., Any], *args: Any) -> fx.Node:
-        return self.graph.create_node("call_function", function, args, name=name)
-
-    def module(self, name: str, module: nn.Module, x: fx.Node) -> fx.Node:
-        self.root.add_module(name, module)
-        return self.graph.create_node("call_module", name, (x,), name=name)
 
     def linear(self, name: str, key: str, x: fx.Node, rows: slice = _ALL, factor: float = 1.0) -> fx.Node:
         """The layer ``key``, or only its output channels ``rows``, its results times ``factor``."""

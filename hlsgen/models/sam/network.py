@@ -18,7 +18,7 @@ from hlsgen.models.relative import place_map, table_map
 from hlsgen.models.sam.builder import Builder
 from hlsgen.models.sam.config import MEAN, STD, SamConfig
 from hlsgen.models.sam.decoder import decoder
-from hlsgen.models.sam.graph import State
+from hlsgen.models.sam.named import State
 
 
 class _Encoder(Builder):
