@@ -21,7 +21,7 @@ from tests.driver.conftest import driver, run_alone  # noqa: F401
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sam") / "built"
-    command = ["build", "sam", "--weights", "demo", "--part", "xczu9eg", "--images", "6", "--out", str(folder)]
+    command = ["build", "sam", "--weights", "demo", "--part", "xczu9eg", "--images", "16", "--out", str(folder)]
     assert main(command) == 0
     return folder
 
