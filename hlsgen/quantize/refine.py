@@ -107,12 +107,27 @@ def fitted(
     left = wished - centred @ weight.transpose(1, 2)
     power = covariance.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-20)
     ridge = covariance + torch.eye(fields.shape[-1]) * (RIDGE * power)[:, None, None]
-    weight = weight + torch.linalg.solve(ridge, centred.transpose(1, 2) @ left / n).transpose(1, 2)
+    weight = weight + solved(ridge, centred.transpose(1, 2) @ left / n).transpose(1, 2)
     bias = mean_out - (weight @ mean[..., None])[..., 0]
     moved = copy.deepcopy(conv)
     moved.weight = nn.Parameter(weight.reshape(conv.weight.shape), requires_grad=False)
     moved.bias = nn.Parameter(bias.reshape(-1), requires_grad=False)
     return moved, Inputs(covariance, mean)
+
+
+def solved(a: Tensor, b: Tensor) -> Tensor:
+    """x of a x = b for symmetric, positive definite a [G, D, D] and b [G, D, O], float32.
+
+    Raises:
+        RuntimeError: a is not positive definite, or not finite.
+    """
+    try:
+        found: Tensor = torch.linalg.solve(a, b)
+    except RuntimeError:
+        # oneMKL's LU has once refused a well-conditioned matrix ("Parameter 6 was incorrect on entry to SLASWP", in a ViT-B of
+        # random weights); Cholesky's factors need no pivots.
+        found = torch.cholesky_solve(b.double(), torch.linalg.cholesky(a.double())).float()
+    return found
 
 
 def _drawn(count: int, relevant: Sequence[Tensor], generator: torch.Generator) -> Tensor:

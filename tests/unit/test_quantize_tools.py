@@ -10,6 +10,7 @@ from hlsgen.quantize import Reference, quantize
 from hlsgen.quantize.calibrate import Histogram
 from hlsgen.quantize.equalize import equalized, pairs
 from hlsgen.quantize.recipe import RANGES, ROUNDINGS, Ranges, Recipe, Rounding
+from hlsgen.quantize.refine import solved
 from hlsgen.quantize.rounding import adaround, compensated, nearest
 from hlsgen.quantize.scales import activation_scale
 from hlsgen.quantize.spec import SCHEMES, Scheme
@@ -190,3 +191,19 @@ def test_bias_correction_mends_the_mean() -> None:
 def test_bad_recipes(settings: dict, said: str) -> None:
     with pytest.raises(HlsgenError, match=said):
         Recipe(**settings)
+
+
+def test_a_fit_goes_on_where_the_library_s_lu_gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    root = torch.randn(2, 9, 7, generator=generator)
+    a = root.transpose(1, 2) @ root + torch.eye(7)
+    b = torch.randn(2, 7, 3, generator=generator)
+    wanted = solved(a, b)
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("Pivots given to lu_solve must all be greater or equal to 1")
+
+    monkeypatch.setattr(torch.linalg, "solve", refuse)
+    torch.testing.assert_close(solved(a, b), wanted)
+    with pytest.raises(RuntimeError):
+        solved(a * float("nan"), b)
