@@ -116,18 +116,12 @@ def fitted(
 
 
 def solved(a: Tensor, b: Tensor) -> Tensor:
-    """x of a x = b for symmetric, positive definite a [G, D, D] and b [G, D, O], float32.
+    """x of a x = b for a [G, D, D] and b [G, D, O], float32.
 
-    Raises:
-        RuntimeError: a is not positive definite, or not finite.
+    Group by group: given several at once, PyTorch's LU runs them in several threads in which oneMKL may fail ("Parameter 6 was
+    incorrect on entry to SLASWP") or never come back.
     """
-    try:
-        found: Tensor = torch.linalg.solve(a, b)
-    except RuntimeError:
-        # oneMKL's LU has once refused a well-conditioned matrix ("Parameter 6 was incorrect on entry to SLASWP", in a ViT-B of
-        # random weights); Cholesky's factors need no pivots.
-        found = torch.cholesky_solve(b.double(), torch.linalg.cholesky(a.double())).float()
-    return found
+    return torch.stack([torch.linalg.solve(one, wanted) for one, wanted in zip(a, b, strict=True)])
 
 
 def _drawn(count: int, relevant: Sequence[Tensor], generator: torch.Generator) -> Tensor:
