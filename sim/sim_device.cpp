@@ -142,6 +142,8 @@ void run(core_t *core) {
 
 }  // namespace
 
+// All that the library exports: the engines of two libraries in one process must not share their buffers.
+#pragma GCC visibility push(default)
 extern "C" {
 
 // A device of `cores` engines; address_bits: 32 or 64, the width of its pointers.
@@ -253,3 +255,4 @@ void hlsgen_sim_fault(void *handle, const char *name, uint64_t value) {
 }
 
 }  // extern "C"
+#pragma GCC visibility pop

@@ -26,7 +26,7 @@ BRIDGE = """\
 #include "engine.h"
 #include "program.h"
 
-extern "C" void hlsgen_run(void *memory, const void *parameters) {
+extern "C" __attribute__((visibility("default"))) void hlsgen_run(void *memory, const void *parameters) {
     beat_t *maps = static_cast<beat_t *>(memory);
     unsigned identity;
     hlsgen_engine(maps, maps, static_cast<const beat_t *>(parameters), maps, 0, OP_COUNT, identity);
@@ -75,6 +75,7 @@ def build_library(folder: Path) -> Path:
         "-march=native",
         "-fPIC",
         "-shared",
+        "-fvisibility=hidden",  # or the engines of two models in one process share their buffers
         "-Wno-unknown-pragmas",
         f"-isystem{hls_include()}",
     ]

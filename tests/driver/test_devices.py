@@ -14,6 +14,7 @@ import pytest
 
 from tests.driver.conftest import Built
 from tests.driver.pynq_standin import module
+from tests.symbols import exported
 
 REGISTERS = {"CTRL": 0, "GIER": 4, "IP_IER": 8, "IP_ISR": 12, "feature_maps_1": 16, "feature_maps_2": 20}
 REGISTERS |= {"residuals_1": 28, "residuals_2": 32, "parameters_1": 40, "parameters_2": 44, "results_1": 52}
@@ -114,6 +115,12 @@ def sim(built: Built) -> Iterator[Any]:
     device = open_device(Package(built.package), "sim")
     yield device
     device.close()
+
+
+def test_the_library_exports_the_device_alone(built: Built) -> None:
+    """g++ makes a static local of an inline function unique in the process: two engines would share their buffers."""
+    names = exported(next((built.package / "sim").glob("*.so")))
+    assert len(names) == 10 and all(name.startswith("hlsgen_sim_") for name in names)
 
 
 def accelerator(built: Built, device: Any, timeout: float = 20.0) -> Any:
