@@ -7,6 +7,7 @@ from hls4ml.model import ModelGraph
 
 from hlsgen.backend.layer_list import LayerList
 from hlsgen.backend.layers import ATTRIBUTES, WITHOUT_INPUTS, layouts_of, scheme_of
+from hlsgen.backend.passes.check_shapes import output_shapes
 from hlsgen.backend.plugin import NAME
 from hlsgen.backend.rewrite import copied, finish
 from hlsgen.names import identifier
@@ -28,9 +29,21 @@ def model_graph(layers: LayerList, project: str, output_dir: Path | str, part: s
     # hls4ml takes *layers* as outputs; ours may be one output of a split, so they are set afterwards.
     inputs = [layer["name"] for layer in layers.layers if layer["class_name"] == "Input"]
     graph = ModelGraph.from_layer_list(config, [copied(layer) for layer in layers.layers], inputs, [])
+    if any(layer.get("depth_to_space") for layer in layers.layers):
+        _reshape(graph)
     finish(graph, layers)
     graph.config.config["OutputShapes"] = {v.name: list(v.shape) for v in graph.get_output_variables()}
     return graph
+
+
+def _reshape(graph: Any) -> None:
+    """Every tensor's shape by our rules: hls4ml's Conv2D does not know of channels that it makes pixels, nor what follows it."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for node in graph.get_layers():
+        inputs = [] if node.get_attr("class_name") in WITHOUT_INPUTS else [shapes[tensor] for tensor in node.inputs]
+        for tensor, shape in zip(node.outputs, output_shapes(node, inputs), strict=True):
+            shapes[tensor] = shape
+            node.get_output_variable(tensor).shape = list(shape)
 
 
 def layers_of(graph: Any) -> LayerList:

@@ -8,8 +8,9 @@ import pytest
 from hlsgen.backend.graph import layers_of, run_passes
 from hlsgen.backend.store import JSON, NPZ, read, save
 from hlsgen.errors import HlsgenError
+from hlsgen.models.attention import cropped, depth_to_space
 from hlsgen.quantize.spec import SCHEMES, Scheme
-from tests.unit._backend_nets import bottleneck, equal, graph_of
+from tests.unit._backend_nets import Net, bottleneck, equal, graph_of
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -37,6 +38,20 @@ def test_passes_go_on_from_what_was_read(tmp_path: Path) -> None:
     fused = layers_of(again)
     run_passes(again)
     assert equal(layers_of(again), fused)
+
+
+def test_channels_that_became_pixels_have_their_shape_again(tmp_path: Path) -> None:
+    net = Net()
+    x = net.function("pixels", depth_to_space, net.conv("conv", net.image(), 3, 16, 1), 2)
+    graph = graph_of(net.outputs(net.silu("act", net.function("cut", cropped, x, 3, 4))), (3, 2, 2))
+    run_passes(graph)
+    save(graph, tmp_path)
+    again = read(tmp_path, "net", "out")
+    assert [layer["name"] for layer in layers_of(again).layers] == ["image", "pixels", "cut", "act"]
+    for name, shape in {"pixels": [4, 4, 4], "cut": [4, 3, 4], "act": [4, 3, 4]}.items():
+        assert list(graph.output_vars[name].shape) == list(again.output_vars[name].shape) == shape
+    run_passes(again)
+    assert equal(layers_of(again), layers_of(graph))
 
 
 def test_two_saves_at_different_times_are_the_same_bytes(tmp_path: Path) -> None:
