@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from hlsgen.frontend.onnx_write import shapes
 from hlsgen.report.detections import draw_all, find_all, to_bgr
 from hlsgen.report.facts import CsimFacts, Difference, QuantizationFacts, ReportFacts, Verdict
 from hlsgen.report.layers import layer_facts
@@ -48,12 +49,13 @@ def collect(b: "Build") -> tuple[ReportFacts, list[Picture]]:
     spec = b.reference.spec
     sqnr = sqnr_by_tensor(b.loaded.network, b.tensors, spec.tensors, *b.inputs)
     mismatches = {} if b.simulated is None else _by_reference(b.program, b.simulated)
+    known = shapes(b.loaded.network, b.loaded.shape)
     found = find_all(b)
     pictures, masks = segmented(b) if b.loaded.task == "segment" else (draw_all(b.picture, found), None)
     facts = facts.model_copy(
         update={
             "quantization": _quantization(b, sqnr),
-            "layers": layer_facts(b.loaded.network, b.tensors, spec.tensors, sqnr, mismatches),
+            "layers": layer_facts(b.loaded.network, known, spec.tensors, sqnr, mismatches),
             "masks": masks,
             "detections": {source: boxes.facts for source, boxes in found.items()} or None,
         }
@@ -97,7 +99,8 @@ def _said(b: "Build", stage: str) -> dict[str, Any]:
 
 def _by_reference(program: "Program", result: "CsimResult") -> dict[str, int]:
     rows = zip(program.ops, result.ops, strict=True)
-    return {program.tensors[op.out].reference: int(row["mismatches"]) for op, row in rows}
+    made = ((program.tensors[op.out], int(row["mismatches"])) for op, row in rows)
+    return {tensor.reference: wrong for tensor, wrong in made if tensor.compared}
 
 
 def _quantization(b: "Build", sqnr: Mapping[str, float | None]) -> QuantizationFacts:

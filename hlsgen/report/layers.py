@@ -2,9 +2,7 @@
 
 import operator
 from collections.abc import Mapping
-from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import fx, nn
 
@@ -17,7 +15,7 @@ from hlsgen.report.facts import LayerFacts
 
 def layer_facts(
     network: fx.GraphModule,
-    values: Mapping[str, npt.NDArray[Any]],
+    known: Mapping[str, tuple[int, int, int]],
     tensors: Mapping[str, TensorQ],
     sqnr: Mapping[str, float | None],
     mismatches: Mapping[str, int],
@@ -25,23 +23,24 @@ def layer_facts(
     """One row for every node of the network that has a quantized tensor, in order of computation.
 
     Args:
-        values: the reference's integers, [C, H, W] by node name. sqnr: in dB. mismatches: of the C-simulation; a node
-            that no machine op writes has none.
+        known: every tensor's (C, H, W) by node name (`hlsgen.frontend.onnx_write.shapes`). sqnr: in dB; of scores too many to
+            keep there is none. mismatches: of the C-simulation; a node that no machine op writes, or whose values it does not
+            compare, has none.
     """
     rows = []
     for node in network.graph.nodes:
-        if node.name not in tensors or node.name not in values:
+        if node.name not in tensors or node.name not in known:
             continue
-        q, shape = tensors[node.name], tuple(int(n) for n in values[node.name].shape)
+        q = tensors[node.name]
         rows.append(
             LayerFacts(
                 name=node.name,
                 kind=describe(network, node),
-                shape=shape,
+                shape=known[node.name],
                 bits=q.bits,
                 scale=q.scale,
                 zero_point=q.zero_point,
-                macs=_macs(network, node, values),
+                macs=_macs(network, node, known),
                 sqnr_db=sqnr.get(node.name),
                 mismatches=mismatches.get(node.name),
             )
@@ -75,16 +74,11 @@ def describe(network: fx.GraphModule, node: fx.Node) -> str:
     return type(module).__name__
 
 
-def _macs(network: fx.GraphModule, node: fx.Node, values: Mapping[str, npt.NDArray[Any]]) -> int:
+def _macs(network: fx.GraphModule, node: fx.Node, known: Mapping[str, tuple[int, int, int]]) -> int:
     if node.target in ATTENTION:
-        return attention_macs(node, {n.name: _chw(values[n.name]) for n in node.all_input_nodes})
-    shape = values[node.name].shape
+        return attention_macs(node, known)
+    _, height, width = known[node.name]
     module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
     if not isinstance(module, nn.Conv2d):
         return 0
-    return int(module.weight.numel()) * int(shape[-1] * shape[-2])
-
-
-def _chw(values: npt.NDArray[Any]) -> tuple[int, int, int]:
-    c, h, w = values.shape
-    return c, h, w
+    return int(module.weight.numel()) * height * width

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,11 +12,14 @@ import pytest
 
 from hlsgen.build import opened
 from hlsgen.cli import main
+from hlsgen.models import attention
 from hlsgen.models.demo.shapes import HELDOUT_SEED
 from hlsgen.models.fitted import own_picture
+from hlsgen.models.sam import load
 from hlsgen.models.sam.prompts import parse_prompt
 from hlsgen.report.segmented import segment_all
 from tests.driver.conftest import driver, run_alone  # noqa: F401
+from tests.sam_nets import MICRO, micro
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +138,28 @@ def test_its_masks_are_measured(project: Path, tmp_path: Path, capsys: pytest.Ca
     assert "expected at least one picture, got --images 0" in capsys.readouterr().err
     assert main(["evaluate", str(project), "--data", str(tmp_path)]) == 2
     assert "is a SAM's build: its masks are measured on generated pictures; leave out --data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("scheme", ["affine", "dynamic"])
+def test_scores_too_many_to_keep_are_reported_without_values(
+    scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = replace(MICRO, img_size=72)  # 9 x 9 tokens: a head's scores are more than the masks' logits
+    monkeypatch.setattr(attention, "MANY_SCORES", 81 * 81)
+    monkeypatch.setattr(load, "_demo", lambda: micro(config=config))
+    folder = tmp_path / "built"
+    command = ["build", "sam", "--weights", "demo", "--part", "xc7z020", "--scheme", scheme, "--images", "2"]
+    assert main([*command, "--out", str(folder), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["verdict"] == "exact"
+    rows = {row["name"]: row for row in report["layers"]}
+    scores, attended = rows["block1_scores0"], rows["block1_attend0"]
+    assert scores["shape"] == [81, 9, 9] and scores["macs"] > 81 * 81 * 8
+    assert scores["sqnr_db"] is None and scores["mismatches"] is None
+    assert attended["mismatches"] == 0
+    assert "block1_scores0" in (folder / "report.html").read_text()
+    assert round(sum(row["macs"] for row in report["layers"]) / 1e9, 4) == report["gmacs"]
+    picture = str(folder / "pictures" / "input.png")
+    assert main(["compare", str(folder), "--image", picture, "--point", "16,16", "--out", str(tmp_path / "seen")]) == 0
+    again = ["--start-from", "lower", "--stop-after", "lower"]  # from what is on disk
+    assert main([*command, "--out", str(folder), *again]) == 0

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import fx, nn
 
+from hlsgen.frontend.onnx_write import shapes
 from hlsgen.quantize.spec import TensorQ
 from hlsgen.report.facts import (
     Box,
@@ -217,7 +218,7 @@ def test_sqnr_and_the_layer_table_of_a_small_network() -> None:
     exact = sqnr_by_tensor(network, {"image": np.zeros((3, 8, 8))}, tensors, np.zeros((3, 8, 8), np.float32))
     assert exact == {"image": None}
 
-    rows = layer_facts(network, values, tensors, found, {"act": 2})
+    rows = layer_facts(network, shapes(network, (3, 8, 8)), tensors, found, {"act": 2})
     assert [(r.name, r.kind, r.shape, r.bits) for r in rows] == [
         ("image", "image", (3, 8, 8), 8),
         ("conv", "convolution 3×3 stride 2", (4, 4, 4), 12),
