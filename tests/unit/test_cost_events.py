@@ -2,15 +2,15 @@
 
 import pytest
 
-from hlsgen.cost.events import Get, Join, Move, Process, Put, Simulator, Stream
+from hlsgen.cost.events import TICK, Get, Join, Move, Process, Put, Simulator, Stream, Units, Worker, ticks
 from hlsgen.errors import HlsgenError
 
 
 def run(*processes: Process) -> Simulator:
+    """Each process as the one unit of a worker."""
     simulator = Simulator()
-    join = Join(len(processes))
-    for process in processes:
-        simulator.start(process, 0.0, join)
+    workers = [Worker(Units.of([(0, i)]), lambda unit: processes[unit]) for i in range(len(processes))]
+    simulator.start(Join(workers, ()), 0.0)
     simulator.run()
     return simulator
 
@@ -63,3 +63,28 @@ def test_more_than_a_stream_holds_is_an_error() -> None:
 
     with pytest.raises(HlsgenError, match="shallower than the 2"):
         run(writer(Stream("s", 1)))
+
+
+def test_a_worker_does_its_units_in_order_and_knows_where_it_is() -> None:
+    seen = []
+
+    def work(unit: str) -> Process:
+        seen.append((worker.at, worker.tile, unit))
+        yield 1.0
+        yield 2.0
+        assert worker.waits == 2
+
+    units = Units.of([(-1, "begin")]).then(Units.of([(0, "a"), (0, "b"), (1, "a")]).repeated(2, 2))
+    worker = Worker(units, work)
+    simulator = Simulator()
+    simulator.start(Join([worker], ()), 0.0)
+    simulator.run()
+    assert [unit for *_, unit in seen] == ["begin", "a", "b", "a", "a", "b", "a"]
+    assert [(at, tile) for at, tile, _ in seen] == list(enumerate([-1, 0, 0, 1, 2, 2, 3]))
+    assert simulator.now == 21.0
+    assert worker.waits == -1
+
+
+def test_times_are_whole_ticks() -> None:
+    assert ticks(1 / 3) / TICK == round(2**20 / 3)
+    assert sum([ticks(1 / 3)] * 3) == 3 * ticks(1 / 3)  # exact
