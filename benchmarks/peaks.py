@@ -9,7 +9,7 @@ from hlsgen.progress import Terminal
 
 
 class Peaks(Terminal):
-    """Progress, and by stage the largest resident memory of this process in GB, 10^9 bytes (Linux's VmHWM, set back by clear_refs)."""
+    """Progress, and by stage this process' largest resident memory in GB, 10^9 bytes (Linux's VmHWM, set back by clear_refs)."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)

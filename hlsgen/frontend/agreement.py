@@ -6,6 +6,7 @@ between two integers: by one step at most.
 """
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from hlsgen.frontend.onnx_read import load_model
 
 LIMIT = 1
 """The largest difference allowed at an operator fed with equal inputs, in integer steps."""
-_FED = ".fed"
+Map = npt.NDArray[Any]
 
 
 def agreement(
@@ -50,28 +51,44 @@ def agreement(
     if missing:
         raise HlsgenError(f"{qdq_path}: expected the reference's integers of every tensor, {missing[0]} is missing")
     types = _types(model)
-    stored = {name: _stored(tensors[name], types[node.input[2]]) for name, node in made.items()}
+    kinds = {name: types[node.input[2]] for name, node in made.items()}
     given = image if isinstance(image, tuple) else (image,)
-    feed: dict[str, npt.NDArray[Any]] = {
+    inputs: dict[str, Map] = {
         of.name: x.reshape(1, *x.shape[-3:]) for of, x in zip(model.graph.input, given, strict=True)
     }
-    results = {
-        "end_to_end": _run(_exposed(model, made), feed, stored),
-        "equal_inputs": _run(_cut(model, made), feed | {f"{n}{_FED}": v for n, v in stored.items()}, stored),
-    }
+    operators = _operators(model, list(made))
+    weights = {i.name: i for i in model.graph.initializer}
+    last = {read: name for name, operator in operators.items() for read in operator.reads}
+    chain: dict[str, Map] = {}  # ONNX Runtime's own integers, as long as an operator still reads them
+    results: dict[str, dict[str, tuple[int, int]]] = {"end_to_end": {}, "equal_inputs": {}}
+    for name, operator in operators.items():
+        session, wanted = _session(operator.model(model, weights, kinds)), _stored(tensors[name], kinds[name])
+        outside = {tensor: inputs[tensor] for tensor in operator.tensors if tensor in inputs}
+        fed = {
+            "end_to_end": {f"{read}.q": chain[read] for read in operator.reads},
+            "equal_inputs": {f"{read}.q": _stored(tensors[read], kinds[read]) for read in operator.reads},
+        }
+        for mode, integers in fed.items():
+            (result,) = session.run(None, outside | integers)
+            results[mode][name] = _difference(name, result, wanted)
+            if mode == "end_to_end":
+                chain[name] = result
+        for done in (*operator.reads, name):
+            if last.get(done, name) == name:
+                del chain[done]
     report: dict[str, Any] = {
         "runtime": f"onnxruntime {onnxruntime.__version__}",
         "optimizations": "disabled",
         "threads": 1,
         "limit": LIMIT,
-        "elements": sum(v.size for v in stored.values()),
+        "elements": sum(tensors[name].size for name in made),
     }
     for mode, found in results.items():
         largest = max((pair[1] for pair in found.values()), default=0)
         first = next((name for name, pair in found.items() if pair[1] == largest), None) if largest else None
         report[mode] = {"differing": sum(pair[0] for pair in found.values()), "largest": largest, "tensor": first}
     report["tensors"] = {
-        name: {"elements": stored[name].size}
+        name: {"elements": tensors[name].size}
         | {mode: {"differing": found[name][0], "largest": found[name][1]} for mode, found in results.items()}
         for name in made
     }
@@ -89,51 +106,75 @@ def _types(model: onnx.ModelProto) -> dict[str, int]:
     return {i.name: i.data_type for i in model.graph.initializer}
 
 
-def _stored(values: npt.NDArray[Any], kind: int) -> npt.NDArray[Any]:
+def _stored(values: npt.NDArray[Any], kind: int) -> Map:
     """Engine integers [C, H, W] as the file holds them: [1, C, H, W], uint8 with 128 added."""
-    offset = 128 if kind == onnx.TensorProto.UINT8 else 0
-    return (values.astype(np.int64) + offset).astype(helper.tensor_dtype_to_np_dtype(kind))[None]
+    if kind == onnx.TensorProto.UINT8:
+        values = values.astype(np.int16) + 128
+    return values.astype(helper.tensor_dtype_to_np_dtype(kind), copy=False)[None]
 
 
-def _exposed(model: onnx.ModelProto, made: Mapping[str, onnx.NodeProto]) -> onnx.ModelProto:
-    """The same graph with every quantized tensor as an output, and no other."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    types = _types(model)
-    del copy.graph.output[:]
-    copy.graph.output.extend(helper.make_tensor_value_info(f"{n}.q", types[q.input[2]], None) for n, q in made.items())
-    return copy
+@dataclass(frozen=True)
+class _Operator:
+    """What makes the integers `name` of others (`reads`) and of what else the graph has: its nodes, and all that they read."""
+
+    name: str
+    nodes: list[onnx.NodeProto]
+    reads: list[str]
+    tensors: list[str]
+
+    def model(
+        self, whole: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto], kinds: Mapping[str, int]
+    ) -> onnx.ModelProto:
+        """A graph of its own. weights: the whole graph's initializers. kinds: the integers' ONNX types by name."""
+        integers = {n: helper.make_tensor_value_info(f"{n}.q", kinds[n], None) for n in (*self.reads, self.name)}
+        part = onnx.ModelProto(ir_version=whole.ir_version, opset_import=whole.opset_import)
+        part.graph.name = "operator"
+        part.graph.node.extend(self.nodes)
+        part.graph.initializer.extend(weights[tensor] for tensor in self.tensors if tensor in weights)
+        part.graph.input.extend(i for i in whole.graph.input if i.name in self.tensors)
+        part.graph.input.extend(integers[n] for n in self.reads)
+        part.graph.output.append(integers[self.name])
+        return part
 
 
-def _cut(model: onnx.ModelProto, made: Mapping[str, onnx.NodeProto]) -> onnx.ModelProto:
-    """`_exposed`, and every operator reads its maps from graph inputs X.fed instead of from its neighbours."""
-    copy = _exposed(model, made)
-    types = _types(model)
-    fed = {f"{name}.q": f"{name}{_FED}" for name in made}
-    for node in copy.graph.node:
-        node.input[:] = [fed.get(tensor, tensor) for tensor in node.input]
-    named = [(name, f"{name}{_FED}") for name in made]
-    copy.graph.input.extend(helper.make_tensor_value_info(n, types[made[x].input[2]], None) for x, n in named)
-    return copy
+def _operators(model: onnx.ModelProto, names: list[str]) -> dict[str, _Operator]:
+    """By name, what makes the integers `names`, each from others of them."""
+    nodes = list(model.graph.node)
+    makers = {output: i for i, node in enumerate(nodes) for output in node.output}
+    known = {f"{name}.q": name for name in names}
+    found = {}
+    for name in names:
+        needed: set[int] = set()
+        tensors: dict[str, None] = {}
+        asked = [makers[f"{name}.q"]]
+        while asked:
+            i = asked.pop()
+            if i in needed:
+                continue
+            needed.add(i)
+            tensors |= dict.fromkeys(nodes[i].input)
+            asked += [makers[tensor] for tensor in nodes[i].input if tensor in makers and tensor not in known]
+        own = {output for i in needed for output in nodes[i].output}
+        reads = [known[tensor] for tensor in tensors if tensor in known and tensor not in own]
+        found[name] = _Operator(name, [nodes[i] for i in sorted(needed)], reads, list(tensors))
+    return found
 
 
-def _run(
-    model: onnx.ModelProto, feed: Mapping[str, npt.NDArray[Any]], expected: Mapping[str, npt.NDArray[Any]]
-) -> dict[str, tuple[int, int]]:
-    """(elements that differ, largest difference) by tensor."""
+def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = options.inter_op_num_threads = 1  # one order of summation, so the same report
+    options.enable_cpu_mem_arena = False  # large tensors are given back at once
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    wanted = {i.name for i in session.get_inputs()}
-    names = list(expected)
-    results = session.run([f"{n}.q" for n in names], {k: v for k, v in feed.items() if k in wanted})
-    found = {}
-    for name, result in zip(names, results, strict=True):
-        if result.shape != expected[name].shape:
-            shapes = f"{expected[name].shape} in the reference, {result.shape} in the QDQ graph"
-            raise HlsgenError(f"tensor {name} has shape {shapes}; quantize and export the same network")
-        difference = np.abs(result.astype(np.int64) - expected[name].astype(np.int64))
-        found[name] = (int(np.count_nonzero(difference)), int(difference.max(initial=0)))
-    return found
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _difference(name: str, result: Map, expected: Map) -> tuple[int, int]:
+    """(elements that differ, largest difference)."""
+    if result.shape != expected.shape:
+        shapes = f"{expected.shape} in the reference, {result.shape} in the QDQ graph"
+        raise HlsgenError(f"tensor {name} has shape {shapes}; quantize and export the same network")
+    if np.array_equal(result, expected):
+        return 0, 0
+    difference = np.abs(result.astype(np.int32) - expected.astype(np.int32))
+    return int(np.count_nonzero(difference)), int(difference.max())
