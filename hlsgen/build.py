@@ -7,7 +7,7 @@ product in `stages/`, and returns what it has to say as plain facts. `render` wr
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from hlsgen.errors import HlsgenError
 from hlsgen.progress import Progress, Quiet
 from hlsgen.quantize.spec import DEFAULT_SCHEME
 from hlsgen.quantize.strategies import for_engine
+from hlsgen.spool import Spool
 from hlsgen.workspace import STAMP, read_stamp, replacing
 
 if TYPE_CHECKING:
@@ -176,20 +177,26 @@ class Build:
         return self.picture, *self.loaded.prompting.inputs(*(self.asked or own_prompt(self)))
 
     @cached_property
-    def tensors(self) -> dict[str, npt.NDArray[Any]]:
-        """The reference's integers for the inputs: int8 (int16 where wider) [C, H, W] by node name."""
-        return dict(self.reference.tensors(self.inputs))
+    def tensors(self) -> Mapping[str, npt.NDArray[Any]]:
+        """The reference's integers for the inputs: int8 (int16 where wider) [C, H, W] by node name; in a file."""
+        held = Spool(self.folder)
+        self.reference.run(self.inputs, held.__setitem__)
+        return held
 
     @cached_property
-    def expected(self) -> dict[str, npt.NDArray[Any]]:
+    def expected(self) -> Mapping[str, npt.NDArray[Any]]:
         """What the hardware must compute, by node name: the reference's integers; in scheme dynamic the golden model's floats."""
         if not self.options.dynamic:
             return self.tensors
         from hlsgen.program import golden
 
-        tensors = self.program.tensors
-        found = golden.steps(self.program, *(self.tensors[tensors[name].reference] for name in self.program.inputs))
-        return {tensors[name].reference: values for name, values in found if tensors[name].compared}
+        tensors, held = self.program.tensors, Spool(self.folder)
+        for name, values in golden.steps(
+            self.program, *(self.tensors[tensors[name].reference] for name in self.program.inputs)
+        ):
+            if tensors[name].compared:
+                held[tensors[name].reference] = values
+        return held
 
     @property
     def outputs(self) -> list[str]:

@@ -6,7 +6,7 @@ that was cut into several convolutions keeps its one weight scale.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from hlsgen.program.dynamic import FLOAT, F, Floats, quantize_conv, quantize_lin
 from hlsgen.quantize.dynamic import DynamicLinear
 from hlsgen.quantize.spec import ConvQ, QuantSpec, TensorQ
 from hlsgen.quantize.store import read_spec, write_spec
-from hlsgen.quantize.structure import is_tensor
+from hlsgen.quantize.structure import is_tensor, placeholder
 
 IMAGE = TensorQ(1 / 255, -128)
 """A picture's 256 levels."""
@@ -51,7 +51,7 @@ def dynamic_spec(network: fx.GraphModule, linears: Linears) -> QuantSpec:
         if isinstance(module, nn.Conv2d) and node.name not in convs:
             integers, fine = quantize_conv(node.name, _weight(network, node.name).astype(np.float64))
             convs[node.name] = ConvQ(integers, fine.astype(np.float64), _bias(network, node.name))  # type: ignore[arg-type]
-    first = next(n for n in network.graph.nodes if n.op == "placeholder")
+    first = placeholder(network)
     tensors = {n.name: IMAGE if n is first else FLOAT for n in network.graph.nodes if is_tensor(n)}
     order = [n.name for n in network.graph.nodes if n.name in convs]
     return QuantSpec("dynamic", tensors, {name: convs[name] for name in order})
@@ -99,7 +99,7 @@ class DynamicReference(nn.Module):
         super().__init__()
         check(network)
         self.network, self.spec, self.shape = network, spec, shape
-        self._run = _Run(network, {n: DynamicConv(q) for n, q in spec.convs.items() if q.weight.dtype == np.int8})
+        self._linears = {n: DynamicConv(q) for n, q in spec.convs.items() if q.weight.dtype == np.int8}
 
     @classmethod
     def of(cls, network: fx.GraphModule, linears: Linears, shape: tuple[int, int, int]) -> DynamicReference:
@@ -109,23 +109,37 @@ class DynamicReference(nn.Module):
     @torch.inference_mode()
     def forward(self, *inputs: Any) -> tuple[Tensor, ...]:
         """The network's outputs, float32 [1, C, H, W], for the image and what other inputs there are."""
-        self._run.kept = {}
-        return tuple(self._run.run(*(_batch(x) for x in inputs)))
+        return self._run(inputs, lambda _, __: None)
 
     def tensors(self, inputs: Any) -> dict[str, npt.NDArray[Any]]:
         """Every tensor by node name, [C, H, W]: the image int8, the others float32. Scores too many to keep are left out.
 
         inputs: the image, or all inputs in a tuple.
         """
-        given = inputs if isinstance(inputs, tuple) else (inputs,)
-        kept = {name: value[0].numpy() for name, value in self.values(given).items()}
-        first = next(n.name for n in self.network.graph.nodes if n.op == "placeholder")
-        return kept | {first: self.quantize_input(given[0])}
+        held: dict[str, npt.NDArray[Any]] = {}
+        self.run(inputs, held.__setitem__)
+        return held
 
+    @torch.inference_mode()
+    def run(self, inputs: Any, made: Callable[[str, npt.NDArray[Any]], object]) -> None:
+        """`made` is told of every tensor that `tensors` holds as soon as it is there."""
+        given = inputs if isinstance(inputs, tuple) else (inputs,)
+        first = placeholder(self.network).name
+
+        def keep(name: str, value: Tensor) -> None:
+            made(name, self.quantize_input(given[0]) if name == first else value[0].numpy())
+
+        self._run(given, keep)
+
+    @torch.inference_mode()
     def values(self, inputs: Any) -> dict[str, Tensor]:
         """By node name, every tensor as real numbers, float32 [1, C, H, W]."""
-        self(*(inputs if isinstance(inputs, tuple) else (inputs,)))
-        return dict(self._run.kept)
+        held: dict[str, Tensor] = {}
+        self._run(inputs if isinstance(inputs, tuple) else (inputs,), held.__setitem__)
+        return held
+
+    def _run(self, given: tuple[Any, ...], made: Callable[[str, Tensor], object]) -> tuple[Tensor, ...]:
+        return tuple(_Run(self.network, self._linears, made).run(*(_batch(x) for x in given)))
 
     @torch.inference_mode()
     def prompts(self, image: Any, given: Any) -> Iterator[tuple[Tensor, ...]]:
@@ -162,10 +176,12 @@ def load_dynamic(folder: str | Path) -> DynamicReference:
 
 
 class _Run(fx.Interpreter):
-    def __init__(self, network: fx.GraphModule, linears: Mapping[str, DynamicConv]) -> None:
+    def __init__(
+        self, network: fx.GraphModule, linears: Mapping[str, DynamicConv], made: Callable[[str, Tensor], object]
+    ) -> None:
         super().__init__(network)
         self.extra_traceback = False
-        self.linears, self.kept = linears, dict[str, Tensor]()
+        self.linears, self.made = linears, made
 
     def run_node(self, n: fx.Node) -> Any:
         if n.name in self.linears:
@@ -175,7 +191,7 @@ class _Run(fx.Interpreter):
         else:
             result = super().run_node(n)
         if is_tensor(n) and not (n.target is attention_scores and result.numel() >= attention.MANY_SCORES):
-            self.kept[n.name] = result
+            self.made(n.name, result)
         return result
 
 

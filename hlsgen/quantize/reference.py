@@ -76,17 +76,21 @@ class Reference(nn.Module):
             for results in self._machine.prompts(_batch(image), (_batches(one) for one in given)):
                 yield tuple((r - q.zero_point) * q.scale for r, q in zip(results, self._outputs, strict=True))
 
-    @torch.inference_mode()
     def tensors(self, image: Image) -> dict[str, npt.NDArray[Any]]:
         """Every tensor's integers by node name, in the network's order, [C, H, W]: int8, or int16 where wider than 8 bits. Scores
         too many to keep (`hlsgen.models.attention.MANY_SCORES`) are left out."""
         held: dict[str, npt.NDArray[Any]] = {}
+        self.run(image, held.__setitem__)
+        return {node.name: held[node.name] for node in self.network.graph.nodes if node.name in held}
+
+    @torch.inference_mode()
+    def run(self, image: Image, made: Callable[[str, npt.NDArray[Any]], object]) -> None:
+        """`made` is told of every tensor that `tensors` holds as soon as it is there."""
 
         def keep(name: str, value: Tensor) -> None:
-            held[name] = value[0].numpy().astype(np.int8 if self.spec.tensors[name].bits <= 8 else np.int16)
+            made(name, value[0].numpy().astype(np.int8 if self.spec.tensors[name].bits <= 8 else np.int16))
 
         self._machine.run(_batches(image), keep)
-        return {node.name: held[node.name] for node in self.network.graph.nodes if node.name in held}
 
     @torch.inference_mode()
     def values(self, image: Image) -> dict[str, Tensor]:
