@@ -34,16 +34,15 @@ class GraphWriter:
     """The nodes and initializers of a graph being written; `unique` names are the caller's business."""
 
     def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: list[onnx.TensorProto] = []
+        self.made = onnx.ModelProto()  # from the start: weights are too large to be copied from one message to the next
 
     def constant(self, name: str, value: npt.NDArray[Any]) -> str:
         """Add an initializer; returns its name."""
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.made.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
     def node(self, kind: str, inputs: Sequence[str], outputs: Sequence[str], name: str, **attributes: Any) -> None:
-        self.nodes.append(helper.make_node(kind, list(inputs), list(outputs), name=name, **attributes))
+        self.made.graph.node.append(helper.make_node(kind, list(inputs), list(outputs), name=name, **attributes))
 
     def float_node(
         self, network: fx.GraphModule, node: fx.Node, inputs: Sequence[str], out: str, parts: Sequence[str]
@@ -150,14 +149,12 @@ class GraphWriter:
             [helper.make_tensor_value_info(n, TensorProto.FLOAT, list(shape)) for n, shape in side.items()]
             for side in (inputs, outputs)
         )
-        graph = helper.make_graph(self.nodes, name, given, results, self.initializers)
-        made = helper.make_model(
-            graph,
-            ir_version=IR_VERSION,
-            opset_imports=[helper.make_opsetid("", OPSET)],
-            producer_name="hlsgen",
-            producer_version=hlsgen.__version__,
-        )
+        made = self.made
+        made.ir_version, made.producer_name, made.producer_version = IR_VERSION, "hlsgen", hlsgen.__version__
+        made.opset_import.append(helper.make_opsetid("", OPSET))
+        made.graph.name = name
+        made.graph.input.extend(given)
+        made.graph.output.extend(results)
         helper.set_model_props(made, metadata)
         return made
 

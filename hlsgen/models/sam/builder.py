@@ -13,7 +13,8 @@ from hlsgen.models.sam.named import Named
 
 
 class Builder(Named):
-    """A graph of the networks' vocabulary being built."""
+    """A graph of the networks' vocabulary being built. Its weights are the state's own where nothing changes them: of a large SAM
+    nobody wants two."""
 
     def given(self, name: str, shape: tuple[int, int, int]) -> fx.Node:
         """A further input, (C, H, W)."""
@@ -26,16 +27,18 @@ class Builder(Named):
     ) -> fx.Node:
         o, i, kh, kw = weight.shape
         made = nn.Conv2d(i * groups, o, (kh, kw), stride, padding, groups=groups, device="meta").to_empty(device="cpu")
-        made.weight.data, made.bias.data = weight.clone(), bias.clone()  # type: ignore[union-attr]
+        made.weight.data, made.bias.data = weight, bias  # type: ignore[union-attr]
         return self.module(name, made, x)
 
     def linear(self, name: str, key: str, x: fx.Node, part: slice = slice(None), factor: float = 1.0) -> fx.Node:
-        weight, bias = (self.weight(f"{key}.{kind}")[part] * factor for kind in ("weight", "bias"))
+        weight, bias = (self.weight(f"{key}.{kind}")[part] for kind in ("weight", "bias"))
+        if factor != 1:
+            weight, bias = weight * factor, bias * factor
         return self.conv(name, weight[:, :, None, None], bias, x)
 
     def norm(self, name: str, key: str, x: fx.Node, eps: float = EPS) -> fx.Node:
         made = ChannelNorm(len(self.weight(f"{key}.weight")), eps)
-        made.weight.data, made.bias.data = self.weight(f"{key}.weight").clone(), self.weight(f"{key}.bias").clone()
+        made.weight.data, made.bias.data = self.weight(f"{key}.weight"), self.weight(f"{key}.bias")
         return self.module(name, made, x)
 
     def parts(self, name: str, x: fx.Node, heads: int, size: int) -> list[fx.Node]:

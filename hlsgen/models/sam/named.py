@@ -27,7 +27,7 @@ class Named:
         return self.state[self.prefix + name].detach().float()
 
     def constant(self, name: str, value: Tensor) -> fx.Node:
-        self.root.register_buffer(name, value.clone())
+        self.root.register_buffer(name, value.contiguous())
         return self.graph.create_node("get_attr", name, name=name)
 
     def call(self, name: str, function: Callable[..., Any], *args: Any) -> fx.Node:
