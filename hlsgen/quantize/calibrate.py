@@ -174,13 +174,13 @@ class _Observer(fx.Interpreter):
     def run_node(self, n: fx.Node) -> Any:
         result = super().run_node(n)
         if n.name in self.histograms:
-            if not bool(torch.isfinite(result).all()):
+            if not all(math.isfinite(end) for end in torch.aminmax(result.detach())):  # of NaN it makes NaN
                 raise HlsgenError(
                     f"calibration expects finite activations, got NaN or infinity at {n.name}; check the weights and images"
                 )
             self.largest = max(self.largest, result.numel())
             if self.relevance is irrelevant:  # no gradient will come: nothing has to be remembered
-                self.histograms[n.name].update(result.detach(), torch.ones_like(result))
+                self.histograms[n.name].update(result.detach(), torch.ones(()).expand_as(result))
                 return result
             if result.requires_grad and not result.is_leaf:
                 result.retain_grad()

@@ -40,24 +40,34 @@ def compensated_on(grid: Callable[[Tensor], Tensor], weights: Tensor, scales: Te
 
 def _compensated(grid: Callable[[Tensor], Tensor], weights: Tensor, scales: Tensor, moments: Tensor) -> Tensor:
     order = torch.argsort(moments.diagonal(), descending=True)
-    left = weights[:, order].float().clone()  # [O, D]: what is still wanted of each column
+    left = weights.T[order].float().contiguous()  # [D, O]: what is still wanted of each column
     damped = moments[order][:, order].double()
     mean = damped.diagonal().mean().clamp(min=1e-20)
-    damped = damped + torch.eye(len(order)) * DAMPING * mean
-    upper = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True).float()
+    upper = inverse_factor(damped + torch.eye(len(order)) * DAMPING * mean).float()
     scale = scales.float()
     rounded = torch.zeros_like(left)
-    for begin in range(0, left.shape[1], BLOCK):
-        end = min(begin + BLOCK, left.shape[1])
-        errors = torch.zeros(len(left), end - begin)
+    for begin in range(0, len(left), BLOCK):
+        end = min(begin + BLOCK, len(left))
+        errors = torch.zeros(end - begin, left.shape[1])
         for i in range(begin, end):
-            q = grid(left[:, i] / scale)
-            rounded[:, i] = q
-            error = (left[:, i] - q * scale) / upper[i, i]
-            left[:, i + 1 : end] -= error[:, None] * upper[i, i + 1 : end]
-            errors[:, i - begin] = error
-        left[:, end:] -= errors @ upper[begin:end, end:]
-    return rounded[:, torch.argsort(order)]
+            q = grid(left[i] / scale)
+            rounded[i] = q
+            error = (left[i] - q * scale) / upper[i, i]
+            left[i + 1 : end] -= upper[i, i + 1 : end, None] * error
+            errors[i - begin] = error
+        left[end:] -= upper[begin:end, end:].T @ errors
+    return rounded[torch.argsort(order)].T
+
+
+def inverse_factor(a: Tensor) -> Tensor:
+    """U, upper triangular, with U^T U the inverse of the symmetric positive definite a [D, D].
+
+    With both axes turned round a is L L^T, so that a is R R^T with R upper triangular, and U is R's inverse: one Cholesky and one
+    triangular solution instead of two and an inverse.
+    """
+    turned = torch.linalg.cholesky(a.flip(0, 1)).flip(0, 1)
+    found: Tensor = torch.linalg.solve_triangular(turned, torch.eye(len(a), dtype=a.dtype), upper=True)
+    return found
 
 
 def adaround(weights: Tensor, scales: Tensor, moments: Tensor, low: int, high: int) -> Tensor:

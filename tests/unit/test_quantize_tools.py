@@ -11,7 +11,7 @@ from hlsgen.quantize.calibrate import Histogram
 from hlsgen.quantize.equalize import equalized, pairs
 from hlsgen.quantize.recipe import RANGES, ROUNDINGS, Ranges, Recipe, Rounding
 from hlsgen.quantize.refine import solved
-from hlsgen.quantize.rounding import adaround, compensated, nearest
+from hlsgen.quantize.rounding import adaround, compensated, inverse_factor, nearest
 from hlsgen.quantize.scales import activation_scale
 from hlsgen.quantize.spec import SCHEMES, Scheme
 from tests.quantize_nets import mixed, photographs, traced
@@ -213,3 +213,12 @@ def test_groups_are_solved_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         torch.set_num_threads(threads)
     assert sizes == [(256, 256)] * 4
+
+
+def test_the_factor_of_an_inverse() -> None:
+    made = torch.Generator().manual_seed(0)
+    x = torch.randn(60, 40, generator=made, dtype=torch.float64)
+    a = x.T @ x + torch.eye(40)
+    upper = inverse_factor(a)
+    assert torch.equal(upper, upper.triu())
+    torch.testing.assert_close(upper, torch.linalg.cholesky(torch.linalg.inv(a), upper=True))
