@@ -19,6 +19,7 @@ from torch import fx, nn
 import hlsgen
 from hlsgen.errors import HlsgenError
 from hlsgen.frontend.attention_write import write_attention
+from hlsgen.macs import idle_channels
 from hlsgen.models import network as vocabulary
 from hlsgen.models.attention import attention_scores, cropped, depth_to_space, grown
 from hlsgen.models.norm import ChannelNorm
@@ -269,13 +270,17 @@ def attention_shape(node: fx.Node, inputs: Sequence[tuple[int, int, int]]) -> tu
     return (heads * keys, h, w) if scores else (c2, h, w)
 
 
-def attention_macs(node: fx.Node, known: Mapping[str, tuple[int, int, int]]) -> int:
+def attention_macs(network: fx.GraphModule, node: fx.Node, known: Mapping[str, tuple[int, int, int]]) -> int:
     """Multiply-accumulates of `attention_scores` or `attend`; known: (C, H, W) by fx node.
 
-    Every query token meets every key token once a channel of the operand: queries and keys, or weights and values.
+    Every query token meets every key token once a channel of the operand: queries and keys, or weights and values. Of keys to which
+    maps of places are joined, the channels that are not zero (`hlsgen.macs`).
     """
     (_, h, w), (c, h2, w2) = (known[n.name] for n in input_nodes(node))
     rows, columns = window_of(node)
+    operand = input_nodes(node)[1]
+    parts = input_nodes(operand) if operand.target is torch.cat else []
+    c -= sum(idle_channels(vocabulary.constant_of(network, part)[0].numpy()) for part in parts if part.op == "get_attr")
     return h * w * (rows * columns or h2 * w2) * c
 
 

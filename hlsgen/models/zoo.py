@@ -63,7 +63,7 @@ class Loaded:
         return sum(p.numel() for p in self.network.parameters())
 
     def gmacs(self, imgsz: tuple[int, int] | None = None) -> float:
-        """10^9 multiply-accumulates of convolutions and attention for one image of `imgsz` (H, W), by default its own."""
+        """10^9 multiply-accumulates (`hlsgen.macs`) for one image of `imgsz` (H, W), by default its own."""
         known = shapes(self.network, (self.shape[0], *(imgsz or self.shape[1:])))
         total = 0
         for node in self.network.graph.nodes:
@@ -72,7 +72,7 @@ class Loaded:
             if isinstance(module, nn.Conv2d):
                 total += module.weight.numel() * height * width
             elif node.target in ATTENTION:
-                total += attention_macs(node, known)
+                total += attention_macs(self.network, node, known)
         return total / 1e9
 
     def facts(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from hlsgen.backend.layers import scheme_of
 from hlsgen.errors import HlsgenError
+from hlsgen.macs import idle_channels
 from hlsgen.models import attention
 from hlsgen.program.arithmetic import Requant, activation_table, addition, conv_requant
 from hlsgen.program.attention import MOST_KEYS, Scaling, attend_scaling, exponents, scores_scaling
@@ -200,6 +201,7 @@ class Builder:
                 residual,
                 sum_of,
                 spread=spread,
+                idle=weights.size - conv.weight.size,
             ),
             lanes,
             size,
@@ -327,6 +329,7 @@ class Builder:
             requant,
             self.no_tile,
             operand=operand,
+            idle=keys * self.idle_channels(node),
             **more,
         )
         self.emit(op, lanes, size, constants.out)
@@ -357,6 +360,12 @@ class Builder:
         c, h, w = held.shape
         below, beside = held.reshape(c, h // rows, rows, w), held.reshape(c, h, w // columns, columns)
         return bool((below == below[:, :1]).all()), bool((beside == beside[:, :, :1]).all())
+
+    def idle_channels(self, node: Any) -> int:
+        """Channels of the keys, over all heads, that are a constant's zeros (`hlsgen.macs`)."""
+        joined = [n.inputs for n in self.nodes if node.inputs[1] in n.outputs and class_of(n) == "HlsgenConcatenate"]
+        constants = [name for names in joined for name in names if name in self.constants]
+        return sum(idle_channels(self.constants[name], self.tensors[name].quant.zero_point) for name in constants)
 
     def _grow(self, node: Any) -> None:
         """Zeros below and on the right: where convolutions read them they are their padding, else they are copied in."""

@@ -46,7 +46,7 @@ class DynamicBuilder(lower.Builder):
         if x.quant.bits == 8:  # an image: its scale and zero point are known, so they are in scale and bias
             reading = "image"
             scale, bias = _of_image(weights, scale, bias, x.quant)
-        fold = self.tensors[x.sources[0].tensor].fold
+        fold, idle = self.tensors[x.sources[0].tensor].fold, -weights.size
         if fold > 1:
             weights, window = lower.fold_weights(weights, window, fold), lower.fold_window(window, fold)
         if (
@@ -61,8 +61,10 @@ class DynamicBuilder(lower.Builder):
         if node.get_attr("residual"):
             other = self.addressable(node.get_attr("residual"))
             residual, lanes = other.sources[0], other.lanes
-        floats = FloatOp(reading, scale, bias, self.activation(name, kind))
-        op = self.op(name, "convolution", x, window, floats, weights=weights, residual=residual, spread=spread)
+        floats, idle = FloatOp(reading, scale, bias, self.activation(name, kind)), idle + weights.size
+        op = self.op(
+            name, "convolution", x, window, floats, weights=weights, residual=residual, spread=spread, idle=idle
+        )
         self.emit(op, lanes, lower.output_size(node), FLOAT)
 
     def _norm(self, node: Any) -> None:
@@ -100,7 +102,8 @@ class DynamicBuilder(lower.Builder):
         heads, keys = int(node.get_attr("heads")), self.keys(node, y)
         alike = self.alike(y, rows, columns) if len(y.sources) == 1 else (False, False)
         operand = Operand(y.sources[0], y.lanes, heads, keys, 0, (rows, columns), y.sources[1:], alike)
-        op = self.op(node.outputs[0], kind, x, Window(), FloatOp("integers"), operand=operand)
+        idle = keys * self.idle_channels(node)
+        op = self.op(node.outputs[0], kind, x, Window(), FloatOp("integers"), operand=operand, idle=idle)
         self.emit(op, lanes, (x.height, x.width), FLOAT)
 
     def op(self, name: str, kind: Any, x: View, window: Window, floats: FloatOp, **more: Any) -> Op:

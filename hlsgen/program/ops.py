@@ -5,7 +5,6 @@ say which logical channel each physical lane holds (-1: none), so that splits fa
 concatenation is a list of addresses.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -204,7 +203,8 @@ class Op:
     channels, that holds the rows' largest. table: int8 [2**pre bits] or None. residual: the blocks added after the table, in the
     lanes of `out`. norm: a LayerNorm's constants; its sources are its input, twice: first its sums are taken.
     spread: above 1, the channels it makes are spread * spread times the tensor's, by (row, column, channel): they are stored as
-    pixels (`Program.made`).
+    pixels (`Program.made`). idle: products a pixel with what is zero by construction, not counted as multiply-accumulates
+    (`hlsgen.macs`): of weights folded, of keys that say where they lie.
 
     floats: of scheme `dynamic`: then there are no bias, requantization, table, addition or norm (docs/arithmetic-dynamic.md),
     weights are int8 or int16, and a LayerNorm has its input as `residual` too.
@@ -230,6 +230,7 @@ class Op:
     exponents: npt.NDArray[np.int8] | None = None
     norm: Norm | None = None
     spread: int = 1
+    idle: int = 0
     floats: FloatOp | None = None
 
     @property
@@ -254,13 +255,8 @@ class Op:
         if (
             self.operand is not None
         ):  # of attention, lanes are keys; of scores, channels: each meets all of the operand's
-            tokens, channels = self.operand.keys, max(self.operand.lanes) + 1
-            rows, columns = self.operand.places
-            if rows:  # of the channels that say where a key lies, two are not zero
-                block = math.isqrt(tokens // (rows * columns))  # TM: there are rows * TM rows of columns * TM keys
-                channels -= block * (rows + columns) - 2
-            return tokens * channels
-        return 0 if self.weights is None else int(self.weights.size)
+            return self.operand.keys * (max(self.operand.lanes) + 1) - self.idle
+        return 0 if self.weights is None else int(self.weights.size) - self.idle
 
 
 def spread_lanes(lanes: tuple[int, ...], spread: int, tm: int) -> tuple[int, ...]:
@@ -330,5 +326,5 @@ class Program:
         return sum(self.tensors[op.out].bytes() for op in self.ops if self.tensors[op.out].compared)
 
     def macs(self) -> int:
-        """Multiply-accumulates of one inference, as the network defines them (folding adds none)."""
+        """Multiply-accumulates of one inference, as the network defines them (`hlsgen.macs`; folding adds none)."""
         return sum(op.macs_per_pixel * made.height * made.width for op in self.ops for made in [self.made(op)])

@@ -76,7 +76,7 @@ def describe(network: fx.GraphModule, node: fx.Node) -> str:
 
 def _macs(network: fx.GraphModule, node: fx.Node, known: Mapping[str, tuple[int, int, int]]) -> int:
     if node.target in ATTENTION:
-        return attention_macs(node, known)
+        return attention_macs(network, node, known)
     _, height, width = known[node.name]
     module = network.get_submodule(str(node.target)) if node.op == "call_module" else None
     if not isinstance(module, nn.Conv2d):
