@@ -131,27 +131,35 @@ def csim(folder: Path, image: Path | None, strict: bool, as_json: bool) -> int:
 @click.option("--image", type=click.Path(path_type=Path), required=True, help="The picture.")
 @click.option("--box", help="For SAM: a box around what to segment, x0,y0,x1,y1 in pixels.")
 @click.option("--point", "points", multiple=True, help="For SAM: a point in it, x,y in pixels; may be given again.")
+@click.option("--not-point", "not_points", multiple=True, help="For SAM: a point outside it.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where to draw  [default: FOLDER/compare]")
 @_json_option
 def compare(
-    folder: Path, image: Path, box: str | None, points: tuple[str, ...], out: Path | None, as_json: bool
+    folder: Path,
+    image: Path,
+    box: str | None,
+    points: tuple[str, ...],
+    not_points: tuple[str, ...],
+    out: Path | None,
+    as_json: bool,
 ) -> int:
     """Boxes of one picture by the float network, the INT8 reference and the C-simulated hardware, side by side.
 
-    Of a SAM, the masks of a prompt (--box, --point).
+    Of a SAM, the masks of a prompt (--box, --point, --not-point): four tokens at most, of which a box takes two, a point one,
+    and a prompt without a box one more.
     """
     from hlsgen.revisit import compare as compare_picture
     from hlsgen.revisit import compare_masks, no_prompt, takes_prompts
 
     if takes_prompts(folder):
         with _progress() as progress:
-            facts = compare_masks(folder, image, box, points, out or folder / "compare", progress)
+            facts = compare_masks(folder, image, (box, points, not_points), out or folder / "compare", progress)
         if as_json:
             _print_json(facts)
         else:
             _print_masks(facts)
         return MISMATCH if facts["csim"]["mismatches"] else OK
-    if box or points:
+    if box or points or not_points:
         no_prompt(folder)
     with _progress() as progress:
         facts = compare_picture(folder, image, out or folder / "compare", progress)

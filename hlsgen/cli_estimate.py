@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from hlsgen.figures import duration, figure
 from hlsgen.quantize.spec import DEFAULT_SCHEME, ENGINE_SCHEMES, Scheme
 
 
@@ -70,22 +71,17 @@ def estimate_model(
     """
     from hlsgen import calibrations, targets
     from hlsgen.cli import ImageSize
-    from hlsgen.cost.assumed import assumed_graph
+    from hlsgen.cost.assumed import assumed_model
     from hlsgen.cost.coefficients import MODEL
     from hlsgen.cost.fit import check_fit, check_memory
     from hlsgen.cost.schedule import Overrides, schedule
     from hlsgen.cost.simulate import simulate
     from hlsgen.errors import HlsgenError
-    from hlsgen.models import load
-    from hlsgen.quantize.strategies import for_engine
 
     began = time.perf_counter()
     target, overrides = targets.find(part), Overrides(tm, tn, tp, lanes, cores)
     size = None if imgsz is None else ImageSize().convert(imgsz, None, None)
-    loaded = load(model, weights or weights_at_hand(model), size, apart=scheme == "dynamic")
-    if loaded.task != "segment":
-        for_engine(scheme)  # says where the engine has it for SAM only
-    graph = assumed_graph(loaded.network, loaded.shape, scheme)
+    loaded, graph = assumed_model(model, weights or weights_at_hand(model), size, scheme)
     coefficients = calibrations.coefficients(target.family) if calibration else MODEL
     design = schedule(graph, target, clock, overrides, objective, coefficients)
     try:
@@ -113,12 +109,16 @@ def estimate_model(
 def weights_at_hand(model: str) -> str | None:
     """Weights that need no download: the published ones where this machine has them, else the demo's, else random ones."""
     from hlsgen.models.download import find_cached
+    from hlsgen.models.sam import load as sam
+    from hlsgen.models.sam.config import TINY
     from hlsgen.models.zoo import ALIASES, DEMO, DEMO_MODEL, RANDOM
 
-    if Path(model).suffix.lower() in (".pt", ".onnx"):
+    if Path(model).suffix.lower() in (".pt", ".pth", ".onnx"):
         return None
-    name = ALIASES.get(model.lower(), model.lower())
-    if find_cached(f"{name}.pt") is not None:
+    name = model.lower()
+    name = {**ALIASES, **sam.ALIASES}.get(name, name)
+    file = sam.PUBLISHED[name].file if name in sam.PUBLISHED else f"{name}.pt"
+    if name == TINY.name or find_cached(file) is not None:  # the tiny SAM's own are bundled
         return None
     return DEMO if name == DEMO_MODEL else RANDOM
 
@@ -134,7 +134,7 @@ def _print(facts: dict[str, Any]) -> None:
         f"{8 * e['beat']} bits, {e['lanes']} lanes, patch {e['patch_depth']}, sums {e['acc_depth']}"
     )
     click.echo(
-        f"speed     {facts['fps']:.1f} images/s, {facts['latency_ms']:.2f} ms, {facts['gops']:.0f} GOPS, MACs busy "
+        f"speed     {figure(facts['fps'])} images/s, {duration(facts['latency_ms'])}, {figure(facts['gops'], 0)} GOPS, MACs busy "
         f"{facts['mac_utilization']:.1%} (cycles to {bar['cycles']:.0%} of the simulation)"
     )
     if "simulation" in facts:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from hlsgen.quantize.spec import DEFAULT_SCHEME, SCHEMES
+from hlsgen.quantize.spec import DEFAULT_SCHEME, ENGINE_SCHEMES
 
 
 class Names(click.ParamType[tuple[str, ...]]):
@@ -62,7 +62,11 @@ class Numbers(Names):
 @click.option("--imgsz", help="Image size, 640 or 416x640 (HxW)  [default: each model's own]")
 @click.option("--weights", help="Checkpoint file, 'demo' or 'random' (cost needs no trained weights).")
 @click.option(
-    "--scheme", type=click.Choice(SCHEMES), default=DEFAULT_SCHEME, show_default=True, help="Quantization scheme."
+    "--scheme",
+    type=click.Choice(ENGINE_SCHEMES),
+    default=DEFAULT_SCHEME,
+    show_default=True,
+    help="Quantization scheme.",
 )
 @click.option("--no-calibration", "calibration", flag_value=False, default=True, help="Ignore hlsgen calibrate's fit.")
 @click.option("--jobs", type=int, help="Processes on this machine  [default: one a core]")

@@ -88,29 +88,39 @@ def no_prompt(folder: Path) -> NoReturn:
         HlsgenError: always.
     """
     model = read_stamp(folder).get("model")
-    raise HlsgenError(f"--box and --point are a SAM's prompts, and {folder} was built from {model}; leave them out")
+    raise HlsgenError(
+        f"--box, --point and --not-point are a SAM's prompts, and {folder} was built from {model}; leave them out"
+    )
 
 
 def compare_masks(
-    folder: Path, image: Path, box: str | None, points: Sequence[str], out: Path, progress: Progress
+    folder: Path,
+    image: Path,
+    asked: tuple[str | None, Sequence[str], Sequence[str]],
+    out: Path,
+    progress: Progress,
 ) -> dict[str, Any]:
     """The mask of a prompt in `image` by the float network, the INT8 reference and the C-simulated hardware; drawn into `out`.
+
+    asked: --box, --point and --not-point.
 
     Returns:
         csim (as in report.json), masks by source (area, predicted_iou, iou), sqnr_db by output, files by name.
 
     Raises:
-        HlsgenError: as `simulate`, a prompt that is none or lies outside the picture, or `out` cannot be written.
+        HlsgenError: as `simulate`, a prompt that is none, too long or outside the picture, or `out` cannot be written.
     """
     from hlsgen.models.images import read_image
+    from hlsgen.models.sam.prompting import check_room
     from hlsgen.models.sam.prompts import parse_prompt
     from hlsgen.report.segmented import draw_masks, facts_of, segment_all
     from hlsgen.report.sqnr import sqnr_by_tensor
 
-    b = opened(folder, "render", image, False, progress)
-    pixels = read_image(image)
+    pixels, (box, points, not_points) = read_image(image), asked
     size = (pixels.shape[0], pixels.shape[1])
-    prompt = parse_prompt(box, points, size)
+    prompt = parse_prompt(box, points, size, not_points)
+    check_room(prompt)
+    b = opened(folder, "render", image, False, progress)
     b.asked = prompt, size
     facts = _simulated(b)
     found = segment_all(b, size)

@@ -1,12 +1,15 @@
 """A quantization made up from the float weights alone: enough for cost, where no calibration has run."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import fx, nn
 
 from hlsgen.quantize.spec import DEFAULT_PRE_BITS, ConvQ, QuantSpec, Scheme, TensorQ
 from hlsgen.quantize.structure import activations_fed, is_tensor, module_of
+
+if TYPE_CHECKING:
+    from hlsgen.models import Loaded
 
 SCALE = 2.0**-4  # of every tensor in memory; the cost does not depend on it
 FRACTION = (4, 20)  # of the weights' scales, so that every requantization shift is legal
@@ -37,6 +40,23 @@ def _weights(conv: nn.Conv2d) -> ConvQ:
     integers = np.clip(np.rint(weight / scale[:, None, None, None]), -128, 127).astype(np.int8)
     bias = np.zeros(len(weight)) if conv.bias is None else conv.bias.detach().numpy().astype(np.float64)
     return ConvQ(integers, scale, np.clip(np.rint(bias / (scale * SCALE)), -(1 << 24), 1 << 24).astype(np.int32))
+
+
+def assumed_model(
+    model: str, weights: str | None, imgsz: tuple[int, int] | None, scheme: Scheme
+) -> "tuple[Loaded, Any]":
+    """MODEL, `--weights` and `--imgsz` (H, W) as they are loaded, and its `assumed_graph`.
+
+    Raises:
+        HlsgenError: as `hlsgen.models.load`; a scheme that the engine has for a SAM only.
+    """
+    from hlsgen.models import load
+    from hlsgen.quantize.strategies import for_engine
+
+    loaded = load(model, weights, imgsz, apart=scheme == "dynamic")
+    if loaded.task != "segment":
+        for_engine(scheme)  # says where the engine has it for SAM only
+    return loaded, assumed_graph(loaded.network, loaded.shape, scheme)
 
 
 def assumed_graph(network: fx.GraphModule, shape: tuple[int, int, int], scheme: Scheme = "fixed") -> Any:

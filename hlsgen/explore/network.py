@@ -26,13 +26,11 @@ class Network:
         """MODEL as `hlsgen estimate` takes it, with scales assumed: the cost does not depend on them.
 
         Raises:
-            HlsgenError: as `hlsgen.models.load`.
+            HlsgenError: as `hlsgen.cost.assumed.assumed_model`.
         """
-        from hlsgen.cost.assumed import assumed_graph
-        from hlsgen.models import load
+        from hlsgen.cost.assumed import assumed_model
 
-        loaded = load(model, weights, imgsz)
-        graph = assumed_graph(loaded.network, loaded.shape, scheme)
+        loaded, graph = assumed_model(model, weights, imgsz, scheme)
         with tempfile.TemporaryDirectory() as folder:
             store.save(graph, Path(folder))
             layers, arrays = ((Path(folder) / name).read_bytes() for name in (store.JSON, store.NPZ))

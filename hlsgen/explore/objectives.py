@@ -6,21 +6,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from hlsgen.errors import HlsgenError
+from hlsgen.figures import figure
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A figure of a point, by its key in `values`; more: whether more of it is better. unit: divided by `scale` for people."""
+    """A figure of a point, by its key in `values`; more: whether more of it is better. For people it is divided by `scale` and has
+    `digits` decimals, or more where it takes them for `significant` digits."""
 
     name: str
     title: str
     more: bool = False
     digits: int = 0
     scale: float = 1.0
+    significant: int = 0
 
     def show(self, value: float | None) -> str:
         """The figure for people; a dash where there is none."""
-        return "-" if value is None else f"{value / self.scale:,.{self.digits}f}"
+        return "-" if value is None else figure(value / self.scale, self.digits, self.significant)
 
     def better(self, a: float | None, b: float | None) -> float:
         """Above 0 where a is better than b, 0 where they are equal. None, a figure that a point has not, is the worst."""
@@ -32,10 +35,10 @@ class Objective:
 OBJECTIVES = {
     o.name: o
     for o in (
-        Objective("fps", "images a second", more=True, digits=1),
-        Objective("latency_ms", "latency, ms", digits=1),
-        Objective("gops", "GOPS", more=True),
-        Objective("gops_per_dsp", "GOPS a DSP", more=True, digits=2),
+        Objective("fps", "images a second", more=True, digits=1, significant=3),
+        Objective("latency_ms", "latency, ms", digits=1, significant=3),
+        Objective("gops", "GOPS", more=True, significant=2),
+        Objective("gops_per_dsp", "GOPS a DSP", more=True, digits=2, significant=2),
         Objective("mac_utilization", "array busy, %", more=True, scale=0.01),
         Objective("lut", "LUT"),
         Objective("ff", "FF"),
@@ -43,8 +46,8 @@ OBJECTIVES = {
         Objective("bram36", "BRAM36", digits=1),
         Objective("uram", "URAM"),
         Objective("share", "fullest resource, % of the part", digits=1, scale=0.01),
-        Objective("ddr_bytes", "memory traffic an image, MB", digits=1, scale=1e6),
-        Objective("bandwidth_gb_s", "memory bandwidth, GB/s", digits=2),
+        Objective("ddr_bytes", "memory traffic an image, MB", digits=1, scale=1e6, significant=2),
+        Objective("bandwidth_gb_s", "memory bandwidth, GB/s", digits=2, significant=2),
         Objective("clock_mhz", "clock, MHz"),
         Objective("cores", "cores"),
     )

@@ -17,7 +17,7 @@ from hlsgen.explore.objectives import Objective, objectives, pareto
 from hlsgen.explore.space import BUDGETS, Budget, Point, fixed_by, points
 from hlsgen.explore.write import FILES, write
 from hlsgen.progress import Progress, Quiet
-from hlsgen.quantize.spec import DEFAULT_SCHEME, SCHEMES, Scheme
+from hlsgen.quantize.spec import DEFAULT_SCHEME, ENGINE_SCHEMES, Scheme
 from hlsgen.workspace import growing, write_whole
 
 Facts = dict[str, Any]
@@ -57,8 +57,8 @@ def explore(options: ExploreOptions, progress: Progress | None = None) -> tuple[
     weighed = objectives(options.objectives)
     chosen = {target.name: target for target in map(targets.find, options.parts)}
     budgets = {budget.label: budget for budget in map(Budget.parse, options.budgets)}
-    if options.scheme not in SCHEMES:
-        raise HlsgenError(f"unknown scheme {options.scheme!r}: expected one of {', '.join(SCHEMES)}")
+    if options.scheme not in ENGINE_SCHEMES:
+        raise HlsgenError(f"unknown scheme {options.scheme!r}: expected one of {', '.join(ENGINE_SCHEMES)}")
     networks = _networks(options, progress)
     plan, left_out = points(
         list(networks),

@@ -84,10 +84,11 @@ def _unfit(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 def command(row: Row, found: Mapping[str, Any]) -> str:
     """The build that makes this design."""
+    from hlsgen.models.sam.config import VARIANTS
     from hlsgen.models.zoo import NAMES
 
     e, weights = row["engine"], row["weights"]
-    named = row["model"] in NAMES and not weights.endswith(".onnx")
+    named = row["model"] in (*NAMES, *VARIANTS) and not weights.endswith(".onnx")
     words = ["hlsgen", "build", *((row["model"], "--weights", weights) if named else (weights,))]
     words += ["--part", row["part"], "--clock", f"{row['clock_mhz']:g}"]
     if found["imgsz"]:

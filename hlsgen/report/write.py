@@ -12,6 +12,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
 
+from hlsgen.figures import duration, figure
 from hlsgen.report import plot
 from hlsgen.report.activity import activity
 from hlsgen.report.facts import ReportFacts
@@ -92,13 +93,15 @@ def add_reports(folder: Path, section: dict[str, Any]) -> str | None:
 
 def environment() -> Environment:
     """What renders HTML: every text is escaped, nothing may be undefined."""
-    return Environment(
+    made = Environment(
         loader=FileSystemLoader(resource_folder("templates")),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters |= {"figure": figure, "duration": duration}
+    return made
 
 
 def _page(facts: ReportFacts, pictures: Sequence[Picture]) -> str:

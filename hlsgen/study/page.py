@@ -14,6 +14,7 @@ import numpy.typing as npt
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from hlsgen.errors import HlsgenError
+from hlsgen.figures import figure
 from hlsgen.models.boxes import color
 from hlsgen.report.detections import to_bgr
 from hlsgen.resources import folder as resource_folder
@@ -94,7 +95,7 @@ def cells(facts: Facts) -> list[list[tuple[str, str]]]:
         else:
             fits = "" if engine["fits"] else "; does not fit the part"
             cell += [
-                (f"{engine['fps']:.1f}", f"at {engine['clock_mhz']:g} MHz{fits}"),
+                (figure(engine["fps"]), f"at {engine['clock_mhz']:g} MHz{fits}"),
                 (f"{engine['dsp']:,}", f"of the part's{fits}"),
                 (f"{engine['lut']:,}", f"of the part's{fits}"),
             ]

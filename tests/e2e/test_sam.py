@@ -58,6 +58,18 @@ def test_masks_of_float_int8_and_simulation(project: Path, tmp_path: Path, capsy
     assert "a prompt needs a box or a point in the object" in capsys.readouterr().err
     assert main([*arguments, "--point", "500,1"]) == 2
     assert "lies outside the picture" in capsys.readouterr().err
+    for prompt, message in (
+        (
+            ["--not-point", "3,4"],
+            "a prompt needs a box or a point in the object: give --box x0,y0,x1,y1 or --point x,y",
+        ),
+        (["--point", "60,60", "--not-point", "60,-1"], "--not-point 60,-1 lies outside the picture"),
+        (["--point", "60,60", "--not-point", "60"], "--not-point expects x,y in pixels, 2 numbers with commas"),
+        (["--box", "9,9,60,60", *["--not-point", "3,4"] * 3], "takes prompts of 4 tokens at most"),
+    ):
+        assert main([*arguments, *prompt]) == 2
+        told = capsys.readouterr()
+        assert told.out == "" and message in told.err and "compiling" not in told.err
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +106,8 @@ def test_segment_encodes_once_and_equals_compare(
 ) -> None:
     picture = tmp_path / "wide.png"
     cv2.imwrite(str(picture), cv2.resize(own_picture(opened(project, "load").loaded, 5, HELDOUT_SEED), (200, 150)))
-    prompts = (("--box", "20,30,150,120"), ("--point", "77.5,60"), ("--box", "20,30,150,120", "--point", "77.5,60"))
+    box, point = ("--box", "20,30,150,120"), ("--point", "77.5,60")
+    prompts = (box, point, (*box, *point), (*box, "--not-point", "40,40"), (*point, "--not-point", "120,20"))
     wanted = []
     for n, prompt in enumerate(prompts):
         assert (
@@ -111,7 +124,8 @@ def test_segment_encodes_once_and_equals_compare(
     b = opened(project, "render", picture)
     for row, prompt in zip(said["prompts"], prompts, strict=True):
         given = dict(zip(prompt[::2], prompt[1::2], strict=True))
-        b.asked = parse_prompt(given.get("--box"), [given[k] for k in given if k == "--point"], (150, 200)), (150, 200)
+        points, outside = ([given[key]] if key in given else [] for key in ("--point", "--not-point"))
+        b.asked = parse_prompt(given.get("--box"), points, (150, 200), outside), (150, 200)
         for name in ("inputs", "tensors"):
             b.__dict__.pop(name, None)
         mask = segment_all(b, (150, 200))["int8"].mask

@@ -44,6 +44,13 @@ def point(network: Network, **more: Any) -> Point:
     return replace(known, **more)
 
 
+def test_small_figures_have_digits_enough_to_tell_them_apart() -> None:
+    shown = {name: [OBJECTIVES[name].show(v) for v in (0.1271, 7.864, 21.46, 1234.5)] for name in ("fps", "latency_ms")}
+    assert shown["fps"] == shown["latency_ms"] == ["0.127", "7.86", "21.5", "1,234.5"]
+    assert [OBJECTIVES["gops"].show(v) for v in (0.41, 4.1, 123.6)] == ["0.41", "4.1", "124"]
+    assert OBJECTIVES["lut"].show(42_406.0) == "42,406" and OBJECTIVES["fps"].show(None) == "-"
+
+
 # ---- objectives and the front ------------------------------------------------------------------------------------
 
 

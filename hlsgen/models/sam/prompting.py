@@ -84,13 +84,9 @@ class Prompting:
         Raises:
             HlsgenError: the prompt has more than PROMPT_TOKENS tokens.
         """
+        check_room(prompt)
         given = self.tokens(prompt, size)
         room = PROMPT_TOKENS - len(given)
-        if room < 0:
-            raise HlsgenError(
-                f"the built mask decoder takes prompts of {PROMPT_TOKENS} tokens at most (a box is two, a point one, and one more "
-                f"where there is no box), got {len(given)}; leave out points"
-            )
         whole = np.concatenate([self.learned, given, np.tile(given[-1:], (room, 1))])
         absent = np.zeros((1, 1, len(whole)), np.float32)
         absent[..., len(whole) - room :] = -PRESENT
@@ -113,6 +109,20 @@ class Prompting:
         height, width = scaled_size(size, self.side)
         whole = resized(logits.astype(np.float64), (self.side, self.side))
         return np.asarray(resized(whole[:, :height, :width], size) > 0)
+
+
+def check_room(prompt: Prompt) -> None:
+    """Hold a prompt to what the built mask decoder takes.
+
+    Raises:
+        HlsgenError: it has more than PROMPT_TOKENS tokens.
+    """
+    count = len(prompt.points) + len(prompt.not_points) + (2 if prompt.box else 1)
+    if count > PROMPT_TOKENS:
+        raise HlsgenError(
+            f"the built mask decoder takes prompts of {PROMPT_TOKENS} tokens at most (a box is two, a point one, and one more "
+            f"where there is no box), got {count}; leave out points"
+        )
 
 
 def scaled(picture: Picture, size: Size) -> Picture:
