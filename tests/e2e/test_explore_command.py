@@ -71,15 +71,15 @@ def test_the_table_says_what_is_on_the_front_and_what_does_not_fit(
 
 
 def test_a_sam_in_scheme_dynamic(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Less than an image a second shows in the table, on the page and in JSON; what builds the design is a command that does."""
+    """Few images a second show alike in the table, on the page and in JSON; what builds the design is a command that does."""
     command = ["explore", "sam_tiny", "--scheme", "dynamic", "--parts", "xc7z020", "--clock", "10", "--budgets", "100%"]
     command += ["--tm", "8", "--tn", "8", "--tp", "1", "--cores", "1", "--out", str(tmp_path), "--jobs", "1"]
     assert cli.main(command) == 0
     shown = capsys.readouterr().out
     (row,) = json.loads((tmp_path / "explore.json").read_text())["points"]
     fps, page = row["values"]["fps"], (tmp_path / "explore.html").read_text()
-    assert row["fits"] and 0 < fps < 1
-    assert f" {fps:.3f} " in shown and f'<td class="num">{fps:.3f}</td>' in page
+    assert row["fits"] and 1 < fps < 10
+    assert f" {fps:.2f} " in shown and f'<td class="num">{fps:.2f}</td>' in page
     assert "hlsgen build sam_tiny --weights demo --part xc7z020 --clock 10 --scheme dynamic --tm 8 --tn 8" in page
     assert cli.main([*SMALL, "--scheme", "dynamic", "--out", str(tmp_path / "none")]) == 2
     assert "the engine cannot run strategy dynamic: " in capsys.readouterr().err
