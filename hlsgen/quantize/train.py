@@ -112,8 +112,9 @@ def distance(got: Sequence[Tensor], wanted: Sequence[Tensor], reg_max: int) -> T
     images = got[0].shape[0]
     for box, score, box_t, score_t in zip(got[0::2], got[1::2], wanted[0::2], wanted[1::2], strict=True):
         p = torch.sigmoid(score_t)
-        entropy = F.binary_cross_entropy_with_logits(score_t, p, reduction="sum")
-        total = total + (F.binary_cross_entropy_with_logits(score, p, reduction="sum") - entropy) / images
+        # element by element: sums over all anchors and classes are far larger than their differences
+        apart = F.softplus(score) - F.softplus(score_t) - p * (score - score_t)
+        total = total + apart.sum() / images
         shape = (box.shape[0], 4, reg_max, *box.shape[2:])
         log, log_t = (v.reshape(shape).log_softmax(2) for v in (box, box_t))
         sides = (log_t.exp() * (log_t - log)).sum(2)

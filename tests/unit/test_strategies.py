@@ -167,6 +167,19 @@ def test_training_brings_the_outputs_nearer() -> None:
         assert np.array_equal(np.exp2(np.rint(np.log2(q.weight_scale))), q.weight_scale)
 
 
+def test_the_distance_of_outputs_that_are_nearly_equal_is_exact() -> None:
+    from hlsgen.quantize.train import distance
+
+    generator = torch.Generator().manual_seed(0)
+    box, noise = torch.randn(2, 64, 80, 80, generator=generator), torch.randn(2, 80, 80, 80, generator=generator)
+    score_t = 2 * noise - 7  # as a detector has it: half a million scores, nearly all of them silent
+    score = score_t + 0.01 * torch.randn(score_t.shape, generator=generator)
+    p, q = torch.sigmoid(score_t.double()), torch.sigmoid(score.double())
+    wanted = (p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log()).sum() / 2
+    assert float(distance((box, score), (box, score_t), 16)) == pytest.approx(float(wanted), rel=1e-3)
+    assert float(distance((box, score_t), (box, score_t), 16)) == pytest.approx(0, abs=1e-4)
+
+
 def test_training_that_makes_it_worse_is_thrown_away() -> None:
     from hlsgen.quantize import quantize
     from hlsgen.quantize.recipe import Recipe
