@@ -24,6 +24,7 @@ two, and between two of them its steps lie elsewhere."""
 def fitted_floats(
     network: fx.GraphModule,
     form: Minifloat,
+    forms: Mapping[str, Minifloat],
     rounded: Mapping[str, Rounded],
     images: Sequence[npt.NDArray[np.float32]],
     recipe: Recipe,
@@ -32,7 +33,7 @@ def fitted_floats(
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """By convolution's node, its weight and bias, float32, the weight in numbers of `form` times a scale a channel.
 
-    rounded: how each tensor is rounded; images: float32 [C, H, W], all of one shape.
+    forms: by convolution's node, of those whose weights have another format. rounded: how each tensor is rounded; images: float32 [C, H, W], all of one shape.
     """
     generator = torch.Generator().manual_seed(recipe.seed)
     last = {source: node for node in network.graph.nodes for source in node.all_input_nodes}
@@ -52,7 +53,7 @@ def fitted_floats(
             if isinstance(module, nn.Conv2d):
                 weight, bias = _rounded_weights(
                     module,
-                    form,
+                    forms.get(node.name, form),
                     given[1][0],
                     results[0],
                     generator,

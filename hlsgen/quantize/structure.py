@@ -108,6 +108,24 @@ def placeholder(network: fx.GraphModule) -> fx.Node:
     return found
 
 
+def ends(network: fx.GraphModule) -> tuple[set[str], set[str]]:
+    """The convolutions that read the image or make an output, and the tensors on their inner side: what the first make (behind
+    their activation, where one follows) and what the last read."""
+    fed = activations_fed(network)
+    first, last = {node.name for node in placeholder(network).users}, {node.name for node in outputs(network)}
+    convs: set[str] = set()
+    tensors: set[str] = set()
+    for node in network.graph.nodes:
+        if isinstance(module_of(network, node), nn.Conv2d):
+            if node.name in first:
+                convs.add(node.name)
+                tensors.add(fed[node.name].name if node.name in fed else node.name)
+            if node.name in last:
+                convs.add(node.name)
+                tensors.add(node.all_input_nodes[0].name)
+    return convs, tensors
+
+
 def outputs(network: fx.GraphModule) -> list[fx.Node]:
     """The network's outputs, in order."""
     held = network.graph.output_node().args[0]

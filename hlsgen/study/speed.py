@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from hlsgen.quantize.executables import Dynamic, Simulated
-from hlsgen.quantize.minifloat import BFLOAT16, E4M3, E5M2
+from hlsgen.quantize.minifloat import BFLOAT16, E4M3, E5M2, HALF
 from hlsgen.quantize.quantized import Quantized
 from hlsgen.targets import Target
 
@@ -118,21 +118,22 @@ def _rounding(simulated: Simulated, path: Path) -> str | None:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    types = {E4M3: TensorProto.FLOAT8E4M3FN, E5M2: TensorProto.FLOAT8E5M2, BFLOAT16: TensorProto.BFLOAT16}
-    form = next(iter(simulated.rounded.values())).format
-    if form not in types:
+    scaled = {E4M3: TensorProto.FLOAT8E4M3FN, E5M2: TensorProto.FLOAT8E5M2}
+    plain = {HALF: TensorProto.FLOAT16, BFLOAT16: TensorProto.BFLOAT16}
+    if any(rounded.format not in scaled | plain for rounded in simulated.rounded.values()):
         return None
     model = onnx.load(path)
     nodes = []
 
     def add(name: str, source: str, result: str) -> None:
         """`result` is `source`, rounded as the tensor `name` is."""
-        if form == BFLOAT16:
-            nodes.append(helper.make_node("Cast", [source], [f"{name}.low"], to=types[form]))
+        form = simulated.rounded[name].format
+        if form in plain:
+            nodes.append(helper.make_node("Cast", [source], [f"{name}.low"], to=plain[form]))
             nodes.append(helper.make_node("Cast", [f"{name}.low"], [result], to=TensorProto.FLOAT))
             return
         scale = numpy_helper.from_array(np.array(simulated.rounded[name].scale, np.float32), f"{name}.scale")
-        zero = helper.make_tensor(f"{name}.zero", types[form], [], b"\0", raw=True)
+        zero = helper.make_tensor(f"{name}.zero", scaled[form], [], b"\0", raw=True)
         model.graph.initializer.extend([scale, zero])
         constants = [scale.name, zero.name]
         nodes.append(helper.make_node("QuantizeLinear", [source, *constants], [f"{name}.low"]))

@@ -114,10 +114,27 @@ def test_bytes() -> None:
     biases = sum(p.numel() for n, p in network.named_parameters() if n.endswith("bias"))
     assert made("fp32").parameter_bytes == 4 * (weights + biases)
     assert made("fp16").parameter_bytes == 2 * (weights + biases)
-    assert made("minifloat").parameter_bytes == weights + 8 * biases  # a float32 bias and a float32 scale a channel
+    ends = sum(conv.weight.numel() for conv in (network.c1, network.c5))  # FP16
+    assert made("minifloat").parameter_bytes == weights + ends + 8 * biases  # a float32 bias and scale a channel
     assert made("affine").parameter_bytes == weights + 8 * biases
     assert made("fixed").parameter_bytes == weights + 5 * biases  # an int32 bias and a shift a channel
     assert made("dynamic").parameter_bytes == weights + 4 * biases + 4 * 5  # five convolutions, a scale each
+
+
+def test_the_ends_of_a_minifloat_network_are_half_precision() -> None:
+    from hlsgen.quantize.executables import Simulated
+    from hlsgen.quantize.minifloat import E4M3, HALF
+
+    made_of = made("minifloat").executable
+    assert isinstance(made_of, Simulated)
+    halves = {name for name, rounded in made_of.rounded.items() if rounded.format == HALF}
+    # what the first convolution makes and what the last one reads, which here meet in a concatenation
+    assert {"a1", "a3"} <= halves
+    assert {rounded.format for name, rounded in made_of.rounded.items() if name not in halves} == {E4M3}
+    image = torch.from_numpy(photographs(1)[0])[None]
+    values, network = made_of.values(image), mixed()
+    exact = network.a1(network.c1(image))
+    assert float((values["a1"] - exact).norm() / exact.norm()) < 2**-10
 
 
 def test_mixed_keeps_its_budget_and_spends_it_where_it_hurts() -> None:

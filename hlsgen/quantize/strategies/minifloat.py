@@ -2,7 +2,8 @@
 
 Every tensor in memory is rounded but two kinds: the image, whose 8-bit integers are what a camera gives (in YOLOv8n, rounding
 them to E4M3's four significant bits makes a quarter of the outputs' divergence), and the network's outputs, which leave the
-last sums as they are, as FP8 inference engines have it. Biases and sums are float32. A tensor's scale takes the largest
+last sums as they are, as FP8 inference engines have it. Biases and sums are float32. The first and the last convolutions stay
+FP16, as FP8 recipes leave a network's ends: their weights, what the first makes of the image, and what the last ones read. A tensor's scale takes the largest
 magnitude seen to the format's largest number, or to some share or multiple of it where that costs less (`mse`). Weights are
 fitted and rounded by what they are multiplied with (`hlsgen.quantize.float_weights`).
 """
@@ -57,11 +58,11 @@ class MinifloatStrategy(Strategy):
         from hlsgen.quantize.calibrate import Histogram, calibrate
         from hlsgen.quantize.executables import Rounded, Simulated
         from hlsgen.quantize.float_weights import fitted_floats
-        from hlsgen.quantize.minifloat import Minifloat
+        from hlsgen.quantize.minifloat import HALF, Minifloat
         from hlsgen.quantize.quantized import Quantized, parameter_bytes
         from hlsgen.quantize.refine import IMAGES, LARGEST_BATCH
         from hlsgen.quantize.relevance import irrelevant
-        from hlsgen.quantize.structure import activations_fed, outputs, placeholder, shared_scales
+        from hlsgen.quantize.structure import activations_fed, ends, outputs, placeholder, shared_scales
 
         if self.recipe.rounding == "adaround":
             raise HlsgenError("the rounding of minifloat is nearest or compensated: AdaRound is for integers")
@@ -77,14 +78,23 @@ class MinifloatStrategy(Strategy):
         for name, histogram in seen.histograms.items():
             groups.setdefault(share[name], Histogram()).merge(histogram)
         exempt = {node.name for node in (placeholder(network), *outputs(network))}
+        convs, tensors = ends(network)
+        halves = {share[name] for name in tensors}
         rounded = {
-            name: Rounded(form, _scale(groups[share[name]], form, self.recipe.ranges))
+            name: Rounded(HALF)
+            if share[name] in halves
+            else Rounded(form, _scale(groups[share[name]], form, self.recipe.ranges))
             for name in seen.histograms
             if name not in fed and name not in exempt
         }
         used = task.images[: max(LARGEST_BATCH // seen.largest, 1)][:IMAGES]
-        weights = fitted_floats(network, form, rounded, used, self.recipe, task.progress.step, seen.relevant)
-        size = parameter_bytes(network, form.bits, bias_bytes=4, channel_bytes=4)
+        forms = dict.fromkeys(convs, HALF)
+        weights = fitted_floats(network, form, forms, rounded, used, self.recipe, task.progress.step, seen.relevant)
+
+        def bits(name: str) -> int:
+            return forms.get(name, form).bits
+
+        size = parameter_bytes(network, bits, bias_bytes=4, channel_bytes=4)
         return Quantized(self.label, network, task.shape, Simulated(network, weights, rounded), size)
 
 
