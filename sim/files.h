@@ -34,10 +34,47 @@ typedef signed char element_t;
 
 inline const element_t *elements(const beat_t *at) { return reinterpret_cast<const element_t *>(at); }
 
-// DDR as the engine finds it, and the outputs that the INT8 reference says it must make.
+// expected.bin: the outputs that the INT8 reference says the ops must make, one behind the other. One at a time is in memory.
+class expected_t {
+    std::FILE *file;
+    std::vector<beat_t> held;
+    expected_t(const expected_t &);
+    expected_t &operator=(const expected_t &);
+
+  public:
+    expected_t() : file(0) {}
+    ~expected_t() {
+        if (file) std::fclose(file);
+    }
+
+    bool open(const std::string &path) {
+        const long size = long(EXPECTED_BEATS) * long(sizeof(beat_t));
+        file = std::fopen(path.c_str(), "rb");
+        const long got = file && !std::fseek(file, 0, SEEK_END) ? std::ftell(file) : -1;
+        if (got == size) return true;
+        if (got < 0)
+            std::fprintf(stderr, "tb: %s cannot be opened; run in the project's folder or name its data folder\n", path.c_str());
+        else
+            std::fprintf(stderr, "tb: %s expected %ld bytes, got %ld; build the project again\n", path.c_str(), size, got);
+        return false;
+    }
+
+    // What the tensor, which is compared, must be; until the next one is asked for. 0: it could not be read.
+    const element_t *of(const tensor_t &t) {
+        held.resize(size_t(t.blocks) * t.height * t.width * TM * sizeof(element_t) / sizeof(beat_t));
+        if (!std::fseek(file, long(t.expected) * long(sizeof(beat_t)), SEEK_SET) &&
+            std::fread(&held[0], sizeof(beat_t), held.size(), file) == held.size())
+            return elements(&held[0]);
+        std::fprintf(stderr, "tb: expected.bin cannot be read at %s\n", t.name);
+        return 0;
+    }
+};
+
+// DDR as the engine finds it, and what it must make of it.
 struct memory_t {
-    std::vector<beat_t> maps, expected, parameters;
-    memory_t() : maps(FMAP_BEATS), expected(EXPECTED_BEATS), parameters(PARAMETER_MEMORY_BEATS) {}
+    std::vector<beat_t> maps, parameters;
+    expected_t expected;
+    memory_t() : maps(FMAP_BEATS), parameters(PARAMETER_MEMORY_BEATS) {}
 
     bool read(const std::string &data) {
         std::memset(&maps[0], 0, maps.size() * sizeof(beat_t));
@@ -49,7 +86,7 @@ struct memory_t {
         }
 #endif
         return read_file(data + "/image.bin", (char *)&maps[IMAGE.address], INPUT_BEATS * sizeof(beat_t)) &&
-               read_file(data + "/expected.bin", (char *)&expected[0], expected.size() * sizeof(beat_t));
+               expected.open(data + "/expected.bin");
     }
 };
 

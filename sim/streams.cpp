@@ -90,11 +90,12 @@ int main(int argc, char **argv) {
         if (report) std::fprintf(report, "%s{\"op\": \"%s\"%s}", i ? ",\n" : "", t.name, counts[t.like].c_str());
         if (t.expected < 0) continue;
         const size_t plane = size_t(t.height) * t.width * TM;
+        const element_t *got = elements(&memory.maps[t.address]), *want = memory.expected.of(t);
+        if (!want) return 2;
         if (t.like != i) {
-            std::memcpy(&memory.maps[t.address], &memory.expected[t.expected], plane * t.blocks);
+            std::memcpy(&memory.maps[t.address], want, plane * t.blocks * sizeof(element_t));
             continue;
         }
-        const element_t *got = elements(&memory.maps[t.address]), *want = elements(&memory.expected[t.expected]);
         for (int lane = 0; lane < t.blocks * TM; lane++) {
             if (LANES_OF[t.first_lane + lane] < 0) continue;
             for (size_t p = 0; p < plane / TM; p++) {

@@ -60,7 +60,8 @@ int main(int argc, char **argv) {
 
         const tensor_t &t = TENSORS[i];
         const element_t *got = elements(&maps[t.address]);
-        const element_t *want = t.expected < 0 ? got : elements(&memory.expected[t.expected]);
+        const element_t *want = t.expected < 0 ? got : memory.expected.of(t);
+        if (!want) return 2;
         const size_t plane = size_t(t.height) * t.width * TM;
         long long elements = 0, wrong = 0;
         int at[3] = {0, 0, 0}, saw = 0, meant = 0;
