@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from hlsgen.models import attention
 from hlsgen.models.attention import attention_scores
-from hlsgen.models.network import check, constant_of
+from hlsgen.models.network import ATTENTION, check, constant_of
 from hlsgen.program.dynamic import FLOAT, F, Floats, quantize_conv, quantize_linear
 from hlsgen.quantize.dynamic import DynamicLinear
 from hlsgen.quantize.spec import ConvQ, QuantSpec, TensorQ
@@ -26,6 +26,7 @@ from hlsgen.quantize.structure import is_tensor, placeholder
 
 IMAGE = TensorQ(1 / 255, -128)
 """A picture's 256 levels."""
+DISTURBANCE = 2.0**-20
 Linears = list[dict[str, float]]
 """For each linear layer: the convolutions that it was cut into, and by what each was multiplied."""
 
@@ -132,6 +133,15 @@ class DynamicReference(nn.Module):
         self._run(given, keep)
 
     @torch.inference_mode()
+    def disturbed(self, inputs: Any) -> tuple[npt.NDArray[np.float32], ...]:
+        """The outputs, [C, H, W], where what the float32 operations make moves by about a millionth (`DISTURBANCE`, a normally
+        distributed share, always the same), as another order of summation may move it. What that changes of roundings to INT8
+        grows from layer to layer; no other implementation of the network can be expected to come nearer."""
+        given = inputs if isinstance(inputs, tuple) else (inputs,)
+        run = _Disturbed(self.network, self._linears, lambda _, __: None)
+        return tuple(y[0].numpy() for y in run.run(*(_batch(x) for x in given)))
+
+    @torch.inference_mode()
     def values(self, inputs: Any) -> dict[str, Tensor]:
         """By node name, every tensor as real numbers, float32 [1, C, H, W]."""
         held: dict[str, Tensor] = {}
@@ -193,6 +203,18 @@ class _Run(fx.Interpreter):
         if is_tensor(n) and not (n.target is attention_scores and result.numel() >= attention.MANY_SCORES):
             self.made(n.name, result)
         return result
+
+
+class _Disturbed(_Run):
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.generator = torch.Generator().manual_seed(0)
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if n.name in self.linears or not (n.op == "call_module" or n.target in ATTENTION):
+            return result
+        return result * (1 + DISTURBANCE * torch.randn(result.shape, generator=self.generator))
 
 
 def _batch(image: Any) -> Tensor:

@@ -216,8 +216,24 @@ def test_a_golden_model_far_from_pytorch_is_refused() -> None:
     program = lowered(network, dynamic_spec(network, linears(network)), 32, EngineConfig())
     image = np.random.default_rng(0).integers(-128, 128, (3, 32, 32)).astype(np.int8)
     made = {program.tensors[name].reference: values for name, values in golden.run(program, image).items()}
-    near = golden_dynamic.check(program, made, made)
-    assert near["embedding"] == 200
-    wrong = made | {"embedding": made["embedding"] * np.float32(1.1)}
+    embedding = made["embedding"]
+    near, itself = golden_dynamic.check(
+        program, made, made, lambda: pytest.fail("nobody asks how near it is to itself")
+    )
+    assert near["embedding"] == 200 and itself is None
+    wrong = made | {"embedding": embedding * np.float32(1.1)}
     with pytest.raises(HlsgenError, match=r"embedding comes to 20.*dB of PyTorch's dynamic INT8, 40 are expected"):
-        golden_dynamic.check(program, made, wrong)
+        golden_dynamic.check(program, made, wrong, lambda: wrong["embedding"] * np.float32(1.00001))
+    with pytest.raises(HlsgenError, match=r"embedding comes to 20.*dB of PyTorch's dynamic INT8, 23.* are expected"):
+        golden_dynamic.check(program, made, wrong, lambda: wrong["embedding"] * np.float32(1.05))
+    near, itself = golden_dynamic.check(program, made, wrong, lambda: wrong["embedding"] * np.float32(1.08))
+    assert near["embedding"] == pytest.approx(20.8, abs=0.1) and itself == pytest.approx(21.9, abs=0.1)
+
+
+def test_the_disturbed_reference_is_always_the_same_and_near() -> None:
+    network = encoder_network(MICRO, micro().state)
+    reference = DynamicReference.of(network, linears(network), (3, 32, 32))
+    image = np.random.default_rng(0).random((3, 32, 32), np.float32)
+    plain = reference(image)[0][0].numpy()
+    moved, again = (reference.disturbed(image)[0] for _ in range(2))
+    assert np.array_equal(moved, again) and 20 < golden_dynamic.decibels(plain, moved) < 120
