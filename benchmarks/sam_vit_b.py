@@ -8,7 +8,6 @@ Random weights, for cost and exactness. All in one run on one machine; prints a 
 import argparse
 import json
 import os
-import resource
 import sys
 import time
 from pathlib import Path
@@ -53,7 +52,6 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
         progress.close()
     whole = time.perf_counter() - begun
     csim, estimate = report["csim"], report["estimate"]
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e9
     return {
         "model": report["model"],
         "part": report["part"],
@@ -66,7 +64,7 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
         "integers_compared": csim["elements"],
         "build_minutes": round(whole / 60, 2),
         "stage_seconds": report["stages"],
-        "peak_gb": {**progress.gb, "compiler and C-simulation": round(children, 2)},
+        "peak_gb": {**progress.gb, "compiler and C-simulation": progress.children},
         "estimate": {
             key: estimate[key] for key in ("clock_mhz", "cores", "fps", "latency_ms", "mac_utilization", "fits")
         },
