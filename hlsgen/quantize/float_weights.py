@@ -33,7 +33,8 @@ def fitted_floats(
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """By convolution's node, its weight and bias, float32, the weight in numbers of `form` times a scale a channel.
 
-    forms: by convolution's node, of those whose weights have another format. rounded: how each tensor is rounded; images: float32 [C, H, W], all of one shape.
+    forms: by convolution's node, of those whose weights have another format. rounded: how each tensor is rounded; images:
+    float32 [C, H, W], all of one shape.
     """
     generator = torch.Generator().manual_seed(recipe.seed)
     last = {source: node for node in network.graph.nodes for source in node.all_input_nodes}

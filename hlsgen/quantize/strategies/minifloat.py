@@ -2,10 +2,11 @@
 
 Every tensor in memory is rounded but two kinds: the image, whose 8-bit integers are what a camera gives (in YOLOv8n, rounding
 them to E4M3's four significant bits makes a quarter of the outputs' divergence), and the network's outputs, which leave the
-last sums as they are, as FP8 inference engines have it. Biases and sums are float32. The first and the last convolutions stay
-FP16, as FP8 recipes leave a network's ends: their weights, what the first makes of the image, and what the last ones read. A tensor's scale takes the largest
-magnitude seen to the format's largest number, or to some share or multiple of it where that costs less (`mse`). Weights are
-fitted and rounded by what they are multiplied with (`hlsgen.quantize.float_weights`).
+last sums as they are, as FP8 inference engines have it. Biases and sums are float32. The first and the last convolutions
+stay FP16, as FP8 recipes leave a network's ends: their weights, what the first makes of the image, and what the last ones
+read. A tensor's scale takes the largest magnitude seen to the format's largest number, or to some share or multiple of it
+where that costs less (`mse`). Weights are fitted and rounded by what they are multiplied with
+(`hlsgen.quantize.float_weights`).
 """
 
 import re
