@@ -227,7 +227,7 @@ class _Op:
         if key not in self.core.units:
             self.core.units[key] = self.plan.units()
         for name, units in self.core.units[key].items():
-            spans = self.core.trace and name not in ("mac", "operand")
+            spans = self.core.trace and name != "mac"
             self.made[name] = Worker(units, partial(self.traced, name, work[name]) if spans else work[name])
         if self.core.steady is not None:
             self.made["mac" if self.shape.steps else "epilogue"].begins = self.core.steady.unit_begins

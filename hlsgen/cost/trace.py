@@ -16,7 +16,7 @@ SETTLED = (
     4 * TILES
 )  # tiles after which an op runs as it goes on: its table is unpacked, what waited for that is drained
 MOST = 3  # ops that are traced: the longest that each process binds
-NAMES = {"mac": "compute", "parameters": "weights"}  # as the cost model's layers call what the simulation calls so
+NAMES = {"mac": "compute", "parameters": "weights", "operand": "weights"}  # as layers call what the simulation calls so
 
 Facts = dict[str, Any]
 

@@ -91,7 +91,9 @@ def parse_checkpoint(file: BinaryIO, source: str) -> Inert:
         raise HlsgenError(f"{source}: damaged or truncated; torch.load says: {first}") from error
     model = (held.get("ema") or held.get("model")) if isinstance(held, dict) else held
     if not isinstance(model, Inert):
+        sam = isinstance(held, dict) and any(str(name).startswith("image_encoder.") for name in held)
+        hint = "; it holds a SAM, say hlsgen build sam" if sam else ""
         raise HlsgenError(
-            f"{source}: expected an ultralytics checkpoint (a dict with a 'model' object in it), found none"
+            f"{source}: expected an ultralytics checkpoint (a dict with a 'model' object in it), found none{hint}"
         )
     return model

@@ -183,7 +183,7 @@ def load(
         near = difflib.get_close_matches(model.lower(), [*NAMES, *ALIASES, *VARIANTS], n=3, cutoff=0.4)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         known = ", ".join([*NAMES, *VARIANTS])
-        raise HlsgenError(f"model {model[:60]!r} is unknown{hint}; known are {known}, a .pt file and an .onnx file")
+        raise HlsgenError(f"model {model[:60]!r} is unknown{hint}; known are {known}, a .pt, a .pth and an .onnx file")
     if weights is None:
         return _published(name, imgsz)
     if weights == DEMO:

@@ -8,6 +8,8 @@ from hlsgen.report.facts import LayerFacts
 
 WIDTH, HEIGHT = 960.0, 300.0
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 12.0, 14.0, 34.0
+EXACT = 100.0
+"""dB from which a tensor is as good as exact (constants of ones and zeros, the picture): such a point does not stretch the axis."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Plot:
+    """beyond: points that are EXACT and lie at the upper edge, however far above it they would be."""
+
     points: tuple[Point, ...]
     ticks: tuple[tuple[float, str], ...]
     baseline: float
     worst: Point | None
+    beyond: int = 0
 
 
 def sqnr_plot(layers: Sequence[LayerFacts]) -> Plot | None:
@@ -34,11 +39,12 @@ def sqnr_plot(layers: Sequence[LayerFacts]) -> Plot | None:
     if not known:
         return None
     low = min(0.0, 10 * math.floor(min(db for _, _, db in known) / 10))
-    high = max(10.0, 10 * math.ceil(max(db for _, _, db in known) / 10))
+    noisy = [db for _, _, db in known if db < EXACT]
+    high = max(10.0, 10 * math.ceil(max(noisy or [EXACT]) / 10))
     step = 10 if high - low <= 80 else 20
 
     def y(db: float) -> float:
-        return round(TOP + (HEIGHT - TOP - BOTTOM) * (high - db) / (high - low), 1)
+        return round(TOP + (HEIGHT - TOP - BOTTOM) * (high - min(db, high)) / (high - low), 1)
 
     def x(index: int) -> float:
         return round(LEFT + (WIDTH - LEFT - RIGHT) * (index + 0.5) / len(layers), 1)
@@ -49,7 +55,7 @@ def sqnr_plot(layers: Sequence[LayerFacts]) -> Plot | None:
     ]
     ticks = tuple((y(db), f"{db:g}") for db in range(round(low), round(high) + 1, step))
     worst = points[min(range(len(known)), key=lambda k: known[k][2])]
-    return Plot(tuple(points), ticks, y(low), worst)
+    return Plot(tuple(points), ticks, y(low), worst, len(known) - len(noisy))
 
 
 def _group(kind: str) -> str:

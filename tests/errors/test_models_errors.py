@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from hlsgen.errors import HlsgenError
 from hlsgen.models import Loaded, images, load, yolo
 from hlsgen.models.checkpoint import read_checkpoint
-from hlsgen.models.demo import WEIGHTS
+from hlsgen.models.demo import SAM_WEIGHTS, WEIGHTS
 
 
 def fails(message: str, action: Callable[[], object]) -> None:
@@ -116,6 +116,12 @@ def test_a_checkpoint_damaged_inside(tmp_path: Path) -> None:
             if "/data/5" not in name:
                 out.writestr(name, source.read(name))
     fails("w.pt: damaged or truncated", lambda: load(str(path)))
+
+
+def test_weights_of_another_family_are_named() -> None:
+    fails("found none; it holds a SAM, say hlsgen build sam", lambda: load("yolo", str(SAM_WEIGHTS)))
+    fails("nothing in it was executed; an ultralytics checkpoint is a YOLO's", lambda: load("sam", str(WEIGHTS)))
+    fails("model 'nothing.png' is unknown; known are .* a .pt, a .pth and an .onnx file", lambda: load("nothing.png"))
 
 
 def test_a_missing_checkpoint(tmp_path: Path) -> None:

@@ -188,6 +188,15 @@ def test_points_stay_inside_the_plot(values: list[float]) -> None:
     assert sqnr_plot([layer(0, sqnr_db=None)]) is None
 
 
+def test_what_is_exact_does_not_stretch_the_plot() -> None:
+    plot = sqnr_plot([layer(i, sqnr_db=db) for i, db in enumerate([148.7, 33.0, 168.0, 14.0])])
+    assert plot is not None and plot.beyond == 2
+    assert plot.ticks[-1] == (14.0, "40")
+    assert [p.y for p in plot.points][::2] == [14.0, 14.0] and "168.0 dB" in plot.points[2].title
+    only = sqnr_plot([layer(0, sqnr_db=200.0)])
+    assert only is not None and only.beyond == 1 and only.ticks[-1][1] == "100"
+
+
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from hlsgen import targets
+from hlsgen.cost.assumed import assumed_graph
 from hlsgen.cost.schedule import Overrides, schedule
 from hlsgen.cost.simulate import simulate
 from hlsgen.cost.trace import MOST, TILES, trace
+from hlsgen.models import load
 from hlsgen.report.activity import activity
 from hlsgen.report.gantt import gantt
 from hlsgen.report.layer_bars import PROCESSES, layer_bars
@@ -116,7 +118,7 @@ def test_the_window_is_what_the_whole_simulation_says() -> None:
         spans = [s for s in whole.spans if s.op == index]
         assert op["tiles"] == 1 + max(s.tile for s in spans if s.process == "epilogue")
         known = {(s.process, s.tile, round(s.start - begun), round(s.stop - begun)) for s in spans}
-        names = {"compute": ("mac",), "weights": ("weights", "parameters")}
+        names = {"compute": ("mac",), "weights": ("weights", "parameters", "operand")}
         inside = [s for s in op["spans"] if op["begin"] < s[2] and s[3] < op["end"]]
         assert inside
         shift = 24  # OP_START: in the whole, an op's processes start so much later
@@ -125,6 +127,18 @@ def test_the_window_is_what_the_whole_simulation_says() -> None:
                 (n, tile, start + k, stop + k) for n in names.get(process, (process,)) for k in range(-shift, shift + 1)
             }
             assert near & known, (process, tile, start, stop)
+
+
+def test_keys_and_values_are_the_weights_of_an_attention() -> None:
+    """What binds an op has a lane in its picture."""
+    loaded = load("sam_tiny", "demo")
+    d = schedule(assumed_graph(loaded.network, loaded.shape), targets.find("xc7z020"))
+    found = trace(d.program, d.way, d.depths)
+    attention = {op.name for op in d.program.ops if op.operand is not None}
+    assert attention & {op["name"] for op in found}
+    for op in found:
+        lanes = {name for name, *_ in op["spans"]}
+        assert op["binds"] == "memory" or op["binds"] in lanes, (op["name"], op["binds"], lanes)
 
 
 def test_boxes_of_a_lane_do_not_overlap() -> None:

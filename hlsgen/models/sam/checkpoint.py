@@ -136,8 +136,11 @@ def _load(path: str | Path, source: str) -> object:
             file.seek(0)
             names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
         if names:
+            hint = ""
+            if any(name.startswith("ultralytics.") for name in names):
+                hint = "; an ultralytics checkpoint is a YOLO's, say hlsgen build yolo"
             raise HlsgenError(
-                f"{source}: refused, it names {min(names)!r} where only tensors are expected; nothing in it was executed"
+                f"{source}: refused, it names {min(names)!r} where only tensors are expected; nothing in it was executed{hint}"
             )
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
