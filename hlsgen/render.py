@@ -17,6 +17,8 @@ from hlsgen.errors import HlsgenError
 from hlsgen.handoff.driver import Host, Stamp, stamp, write_driver
 from hlsgen.handoff.platform import system, templates_of
 from hlsgen.names import identifier
+from hlsgen.program.attention import CHUNK, FACTOR_BITS, FRACTION
+from hlsgen.program.chunks import MERGED, STRIP
 from hlsgen.program.dynamic import PHI, POWERS
 from hlsgen.program.encode import Encoded, encode, has_attention, has_norm, has_spread
 from hlsgen.program.ops import EngineConfig, Op, Program
@@ -103,6 +105,11 @@ def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
         "op_count": len(program.ops),
         "constants": [list(row) for row in encoded.constants],
         "dynamic": program.scheme == "dynamic",
+        "chunk": CHUNK,
+        "strip": STRIP,
+        "merged": MERGED,
+        "factor_bits": FACTOR_BITS,
+        "fraction": FRACTION,
         "sum_fast": fast_type(bounds.biased_bits),
         "attention": has_attention(program),
         "norm": has_norm(program),
@@ -118,7 +125,12 @@ def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
         **tensor_table(program, alike(program, encoded)),
     }
     dynamic = program.scheme == "dynamic"
-    optional = {"attention.h": context["attention"], "norm.h": context["norm"] and not dynamic}
+    attention = context["attention"]
+    optional = {
+        "attention.h": attention,
+        "softmax.h": attention and not dynamic,
+        "norm.h": context["norm"] and not dynamic,
+    }
     extra = [header for header, used in optional.items() if used] + list(DYNAMIC_HEADERS if dynamic else ())
     headers = {name: (templates / "engine" / name).read_text(encoding="utf-8") for name in (*HEADERS, *extra)}
     generated = {"config.h": "engine/config.h.j2", "program.h": "engine/program.h.j2"}
@@ -189,8 +201,8 @@ def describe(op: Op, program: Program) -> str:
 
 
 _VALUES = """
-first_source parameters weights out operand extent pad_value pre_low pre_high zero_point a_multiplier b_multiplier add_offset
-add_shift add_zero_point norm_epsilon multiplier scaling_shift operand_zero
+first_source parameters weights out operand values extent pad_value pre_low pre_high zero_point a_multiplier b_multiplier add_offset
+add_shift add_zero_point norm_epsilon multiplier scaling_shift operand_zero score_shift score_zero
 """
 VALUES = frozenset(_VALUES.split())
 """Fields of an instruction that say where something lies or what is computed: nothing of which beat goes where, and when."""
@@ -199,8 +211,7 @@ VALUES = frozenset(_VALUES.split())
 def alike(program: Program, encoded: Encoded) -> list[int]:
     """For each op the first one that moves the same beats through the same streams: for the test bench of the streams.
 
-    Scores that nothing is compared with are an op of their own where what reads them is. In scheme `dynamic` every op is: an
-    output has its extent beside it.
+    In scheme `dynamic` every op stands for itself: an output has its extent beside it.
     """
     if program.scheme == "dynamic":
         return list(range(len(program.ops)))
@@ -212,11 +223,6 @@ def alike(program: Program, encoded: Encoded) -> list[int]:
         moved = tuple((name, value) for name, value in same.items() if name not in VALUES)
         read = tuple(tuple((k, v) for k, v in source.items() if k != "base") for source in sources)
         found.append(first.setdefault((moved, read), i))
-    for i, op in enumerate(program.ops):
-        if not program.tensors[op.out].compared:
-            readers = [j for j in range(i + 1, len(found)) if op.out in program.ops[j].reads]
-            if any(found[j] == j for j in readers):
-                found[i] = i
     return found
 
 

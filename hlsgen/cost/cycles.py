@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hlsgen.cost.attention import DIVIDER_DEPTH, EXPONENTS, block_arrival, keys_arrival
+from hlsgen.cost.attention import DIVIDER_DEPTH, EXPONENTS, factor_beats, float_arrival, keys_arrival, weights_fill
+from hlsgen.cost.attention_steps import Patches, attention_steps
 from hlsgen.cost.hardware import GATHER, LOOP, OP_START, OP_STOP, Link
 from hlsgen.cost.shape import OpShape
 from hlsgen.cost.streams import Depths
@@ -47,7 +48,7 @@ class OpCycles:
 
 def parameter_beats(engine: EngineConfig, shape: OpShape) -> int:
     if shape.attends or shape.passes:  # one multiplier for all, or none
-        return 0
+        return factor_beats(engine, shape)
     return (shape.table_bytes + shape.channels * shape.parameter_bytes) // engine.beat
 
 
@@ -89,8 +90,7 @@ def op_cycles(
     # The first step only fills; on the parameters' port the weights come behind table and channel parameters.
     filled = OP_START + first["first_load"]
     if shape.convolves:
-        weighs = shape.special == "attend" and not shape.dynamic
-        table = EXPONENTS / engine.beat * way.beat_cycles + way.burst if weighs else 0
+        table = EXPONENTS / engine.beat * way.beat_cycles + way.burst if shape.keys else 0
         weighed = table + OP_START + parameters * way.beat_cycles + 2 * way.burst + engine.tn * engine.tm / engine.beat
         filled = np.maximum(filled, weighed)
     started = filled + way.loops.step_overhead(engine)
@@ -165,30 +165,24 @@ def _tile(
         passes = last_passes = np.ones_like(blocks)
     else:
         passes = blocks * (tm // tn if shape.convolves else 1) * taps
-    last_passes = blocks * (-(-shape.last_lanes // tn) if shape.convolves else 1) * taps
+        last_passes = blocks * (-(-shape.last_lanes // tn) if shape.convolves else 1) * taps
     # Steps: one an input block. Every pass also takes the next pass's weights in.
     arrival: Floats = np.full(len(blocks), weight_beats * way.beat_cycles)
-    if shape.attends:
-        arrival = block_arrival(engine, way, shape, blocks) / (tm // tn)
+    if shape.attends and not shape.keys:
+        of_block = float_arrival(engine, way, shape) if shape.dynamic else keys_arrival(engine, way, shape, blocks)
+        arrival = np.broadcast_to(of_block, blocks.shape) / (tm // tn)
     pass_cycles = np.maximum(length, arrival) if shape.convolves else length
-    full = inputs - 1 - shape.filled_only
-    products = full - shape.passed_over  # blocks' worth of passes
+    products = full = inputs - 1 - shape.filled_only
     steps: list[tuple[Any, Any]]
     steps = [(inputs - 1 - full, 0 * passes), (full, passes * pass_cycles), (1, last_passes * pass_cycles)]
-    by_row, by_column = shape.places
-    if by_row:  # of a tile's rows of keys: those of one input block, mostly; and every so many of its blocks
-        some = np.maximum(1, np.ceil(blocks / (tm * by_column)))
-        spread_keys = np.maximum(length, keys_arrival(engine, way, shape, blocks, by_column) / (tm // tn))
-        steps = [
-            (by_row - some, 0 * passes),
-            (some, passes / some * pass_cycles),
-            (by_column, passes / by_column * spread_keys),
-            (full - by_row - by_column, passes * pass_cycles),
-            (1, last_passes * pass_cycles),
-        ]
+    unhindered = [(full, passes * length), (1, last_passes * length)]
     if not shape.steps:
         products, passes, last_passes = 0, 0 * passes, 0 * last_passes
         steps = [(inputs, passes)]
+    keys = None
+    if shape.keys:
+        keys = attention_steps(engine, way, shape, depths, length, blocks)
+        steps, inputs, last_passes = [], keys.inputs, keys.last_passes
     # A beat of the input's stream takes `read` beats from memory; the rows' largest scores are a block more.
     extra = shape.dynamic and shape.special == "attend"
 
@@ -218,7 +212,18 @@ def _tile(
             late = rest * beats * beat_cycles + np.floor(rest * bursts) * way.burst - fill
             step = np.maximum(alone + np.maximum(0, late), reading) if shape.steps else reading
             mac += share * (count + extra * (count == 1)) * step
-        no_fill = np.maximum(no_fill, step - computing - overhead)
+            no_fill = np.maximum(no_fill, (step - computing - overhead) * (count == 1))
+    compute = products * passes * length + last_passes * length
+    if keys is not None:
+        ahead = np.minimum(inputs, depths.input / beats) * reading
+        mac = keys.cycles(Patches(fill, reading, ahead, weights_fill(engine, pixels)), overhead)
+        compute = keys.compute * length
+    elif shape.attends and not shape.dynamic:
+        # Where the streams hold what a tile takes, it comes while the tile before is computed.
+        alone = sum(count * (np.maximum(fill, passed) + overhead) for count, passed in unhindered)
+        all_wait = (beats * inputs <= depths.input) & (blocks * inputs * tm * tm // engine.beat <= depths.weights)
+        mac = np.where(all_wait, np.maximum(alone, np.maximum(load, (products * passes + last_passes) * arrival)), mac)
+    chunk = mac / shape.chunks  # until sums leave for the first time
 
     # The epilogue, the residual operand and the store, a block at a time.
     whole_out = cols == shape.size_out[1]
@@ -236,36 +241,43 @@ def _tile(
     residual_block = (read_bursts * way.burst + out_beats * read) * float(shape.residual)
     behind = np.maximum(np.maximum(epilogue_block, store_block), residual_block)
     # Scores: a head's rows' largest, a block more. Attention: a division a pixel, before the tile's first block.
-    told = ends * (shape.special == "scores")
+    told = ends * shape.tells
     divided = (pixels + DIVIDER_DEPTH) * (shape.special in ("attend", "norm"))
-    after = blocks * behind + told * np.maximum(out_beats + LOOP, store_block) + divided
+    merging = (shape.visits - 1) * (blocks * epilogue_block + divided)
+    after = blocks * behind + told * np.maximum(out_beats + LOOP, store_block) + divided + merging
 
     # Sums leave in the last pass over each block: a group a cycle; what the epilogue has not taken waits in the stream.
     pace = behind / groups
     block_period = last_passes // blocks * pass_cycles
+    if shape.special == "norm" and shape.steps:  # a step passes a block
+        block_period = np.maximum(fill, length) + overhead
     within = np.maximum(0, groups - length / pace - depths.sums) * pace * blocks
-    kept = np.maximum(0, groups * blocks - (last_passes * pass_cycles - block_period + length) / pace)
+    kept = np.maximum(0, groups * blocks - ((blocks - 1) * block_period + length) / pace)
     stall = np.where(behind <= block_period, within, np.maximum(0, kept - depths.sums) * pace)
     backlog = np.where(behind <= block_period, np.maximum(0, groups - length / pace), np.minimum(kept, depths.sums))
 
+    stall = stall * shape.chunks
     weights = np.zeros(len(rows))
-    if shape.convolves:
+    if keys is not None:
+        weights += keys.loading
+    elif shape.convolves:
         weights += (products * passes + last_passes) * arrival
     weights_read = weights / arrival * weight_beats if shape.convolves else 0
+    weights_read = keys.read if keys is not None else weights_read
     weights_read = weights_read * (shape.stored if shape.attends else 1)
     data = (beats_in + weights_read + (blocks * (1 + shape.residual) + told) * out_beats) * engine.beat
     total = np.maximum(mac + stall, after)
-    compute = products * passes * length + last_passes * length
-    until_sums = mac - last_passes * pass_cycles + block_period
+    until_sums = chunk - (blocks - 1) * block_period
     # Where the epilogue binds, the op takes its time from the first sums on; else it drains what waits at the end.
     drain = np.where(after > mac + stall, np.minimum(until_sums, backlog * pace), backlog * pace)
+    drain = drain + (shape.visits > 1) * (blocks * behind + divided)
     return _Tile(
         total=total,
         compute=compute.astype(float),
         load=load,
         weights=weights,
         residual=blocks * residual_block,
-        epilogue=blocks * epilogue_block.astype(float) + told * (out_beats + LOOP) + divided,
+        epilogue=blocks * epilogue_block.astype(float) + told * (out_beats + LOOP) + divided + merging,
         store=((blocks + told) * store_block).astype(float),
         bytes=data,
         first_load=first_load,

@@ -21,7 +21,7 @@ def op_shape(op: Op, program: Program, table: int) -> OpShape:
         op.multiplies,
         tuple((s.blocks, s.upsample) for s in op.sources),
         used,
-        groups.count * groups.outputs * tm if op.kind == "scores" else len(out.lanes),
+        groups.count * groups.outputs * tm if op.operand is not None else len(out.lanes),
         op.residual is not None,
         0 if op.table is None else table,
         op.macs_per_pixel * out.height * out.width,
@@ -33,6 +33,7 @@ def op_shape(op: Op, program: Program, table: int) -> OpShape:
         0 if op.floats is None else op.floats.parts,
         program.tensors[op.sources[0].tensor].element,
         program.tensors[op.out].element,
+        op.operand.keys if op.operand is not None and op.values is not None else 0,
     )
 
 

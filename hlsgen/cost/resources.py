@@ -7,8 +7,9 @@ from hlsgen.cost import array, attention, dynamic, norm
 from hlsgen.cost.hardware import BURST, MASTERS, OUTSTANDING
 from hlsgen.cost.memory import Memory, memory
 from hlsgen.cost.streams import Depths
-from hlsgen.program.attention import LARGEST_WEIGHT
+from hlsgen.program.attention import CHUNK, FRACTION, LARGEST_WEIGHT
 from hlsgen.program.dynamic import LARGEST
+from hlsgen.program.encode import attention_sums, score_shifts
 from hlsgen.program.encode_dynamic import CHANNEL_BYTES, largest_sum
 from hlsgen.program.ops import MOST_PIXELS, EngineConfig, Program
 from hlsgen.quantize.spec import Scheme
@@ -47,7 +48,8 @@ class Widths:
     pools: bool
     residuals: bool
     port: int = 25
-    row_sum: int = 0  # of an attention's rows; 0 where the network has none
+    row_sum: int = 0  # of an attention's rows, with their fraction; 0 where the network has none
+    softmax: attention.Sums | None = None  # but in scheme `dynamic`
     norms: bool = False
     held: int = 0  # blocks of channels that wait to be stored as pixels
 
@@ -68,12 +70,16 @@ def widths(program: Program, port: int = 25) -> Widths:
         if op.operand is not None:
             keys = max(keys, op.operand.keys)
         if op.operand is not None and op.floats is None:
-            row = (
-                LARGEST_WEIGHT * op.operand.keys
-                if op.kind == "attend"
-                else 128 * (max(op.lanes) + 1) // op.operand.heads
-            )
-            acc, biased = max(acc, 128 * row), max(biased, 2 * 128 * row)
+            largest, merged = attention_sums(op)
+            acc, biased = max(acc, largest), max(biased, merged)
+    row_sum = ((LARGEST if program.scheme == "dynamic" else LARGEST_WEIGHT) * keys).bit_length() if keys else 0
+    softmax = None
+    if keys and program.scheme != "dynamic":
+        merges = any(op.values is not None and op.operand is not None and op.operand.keys > CHUNK for op in program.ops)
+        row_sum += FRACTION if merges else 0
+        row, shifts = (LARGEST_WEIGHT * min(keys, CHUNK)).bit_length(), score_shifts(program)
+        sums = acc.bit_length() + 1, row, row_sum, biased.bit_length() + 1 if merges else 0, shifts[1] - shifts[0]
+        softmax = attention.Sums(*sums)
     return Widths(
         program.scheme,
         acc.bit_length() + 1,
@@ -84,7 +90,8 @@ def widths(program: Program, port: int = 25) -> Widths:
         any(not op.multiplies and op.window.kernel != (1, 1) for op in program.ops),
         any(op.addition is not None for op in program.ops),
         port,
-        ((LARGEST if program.scheme == "dynamic" else LARGEST_WEIGHT) * keys).bit_length() if keys else 0,
+        row_sum,
+        softmax,
         any(op.kind == "norm" for op in program.ops),
         max(op.spread for op in program.ops) - 1,
     )
@@ -218,17 +225,17 @@ def _around(engine: EngineConfig, w: Widths, d: Depths) -> dict[str, Usage]:
         + _memory(memory(MOST_PIXELS * (tm // engine.beat) * (1 if whole else 4), bits), w.held),
         "array control": Usage(lut=ARRAY_LUT + tp * PIXEL_LUT, ff=ARRAY_FF + tp * PIXEL_LUT),
         "addresses": Usage(lut=ADDRESS_PRODUCTS * ADDRESS_LUT),
-        **({"attention": _attention(engine, w.row_sum, d)} if w.row_sum and whole else {}),
+        **({"attention": _attention(engine, w.softmax, d)} if w.softmax is not None else {}),
         **({"LayerNorm": _norm(engine)} if w.norms and whole else {}),
         "program": Usage(lut=PROGRAM_BITS * -(-w.ops // 64)),
     }
 
 
-def _attention(engine: EngineConfig, row_sum: int, d: Depths) -> Usage:
-    lut, ff = attention.logic(engine, row_sum)
-    held = sum((_memory(memory(n, bits), copies) for n, bits, copies in attention.memories(engine, row_sum)), Usage())
+def _attention(engine: EngineConfig, w: attention.Sums, d: Depths) -> Usage:
+    lut, ff, dsp = attention.logic(engine, w)
+    held = sum((_memory(memory(n, bits), copies) for n, bits, copies in attention.memories(engine, w)), Usage())
     fifos = Usage(lut=2 * FIFO_LUT, ff=2 * FIFO_FF) + _memory(memory(d.weights, engine.beat * 8))
-    return Usage(lut=lut, ff=ff) + held + fifos
+    return Usage(lut=lut, ff=ff, dsp=dsp) + held + fifos
 
 
 def _norm(engine: EngineConfig) -> Usage:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from hlsgen.backend.layers import scheme_of
 from hlsgen.cost.array import PORTS, PRODUCT_LUT
+from hlsgen.cost.attention import weights_fill
 from hlsgen.cost.budget import budget, overflows
 from hlsgen.cost.coefficients import MODEL, Coefficients
 from hlsgen.cost.estimate import Facts, estimate
@@ -273,8 +274,13 @@ class _Lowered:
             "array": [
                 bool(s.steps) * s.groups.count * s.groups.outputs * s.taps * math.prod(s.size_out) for s in shapes
             ],
-            "full": [s.groups.inputs - 1 - s.filled_only - s.passed_over for s in shapes],
+            "full": [s.groups.inputs - 1 - s.filled_only for s in shapes],
             "last": [s.last_lanes for s in shapes],
+            "heads": [s.groups.count * math.prod(s.size_out) for s in shapes],
+            "values": [s.groups.outputs for s in shapes],
+            "key_blocks": [-(-s.keys // tm) for s in shapes],
+            "last_keys": [(s.keys - 1) % tm + 1 for s in shapes],
+            "passed_over": [max(0, sum(s.places) - 2) for s in shapes],
             "convolves": [s.convolves for s in shapes],
             "stored": [s.channels * math.prod(s.size_out) for s in shapes],
             "weights": [
@@ -297,6 +303,14 @@ class _Lowered:
         v = self.sizes
         halves = v["full"] * (engine.tm // engine.tn) + np.ceil(v["last"] / engine.tn)
         array = v["array"] * np.where(v["convolves"] > 0, halves, v["full"] + 1) / engine.tp
+        # An attention: each block of keys meets the queries' blocks, but those passed over; then its weights are made, and
+        # meet the values' blocks meanwhile.
+        whole = engine.tm // engine.tn
+        keys = (v["key_blocks"] - 1) * whole + np.ceil(v["last_keys"] / engine.tn)
+        made = v["key_blocks"] * weights_fill(engine, engine.tp)
+        scores = v["key_blocks"] * (halves - v["passed_over"] * whole)
+        attention = scores + np.maximum(v["values"] * keys, made)
+        array = np.where(v["key_blocks"] > 0, v["heads"] * attention / engine.tp, array)
         epilogue = v["stored"] / min(engine.lanes, engine.beat)
         moved = v["read"] + v["stored"] * (1 + v["residual"]) + v["weights"] * halves * engine.tn
         ports = np.maximum(v["read"] / engine.beat, moved / way.bytes_a_cycle)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from hlsgen.cost.streams import PARAMETER_BYTES
+from hlsgen.program.attention import CHUNK
 from hlsgen.program.encode_dynamic import CHANNEL_BYTES as DYNAMIC_PARAMETER_BYTES
 from hlsgen.program.groups import BlockGroups
 from hlsgen.program.ops import Window
@@ -14,13 +15,14 @@ class OpShape:
 
     size_in, size_out: height and width in pixels. sources: (blocks, log2 of the upsampling) of each source. last_lanes:
     lanes in use of the last input block of a group. channels: physical output channels. macs: products the network
-    defines (padding lanes excluded). table_bytes: 0 without a table. special: "scores" or "attend" where another feature map
-    stands in the place of weights, "norm" of a LayerNorm, which reads its blocks twice, else "". window_of_keys: rows and
+    defines (padding lanes excluded). table_bytes: 0 without a table. special: "scores" or "attend" where other feature maps
+    stand in the place of weights, "norm" of a LayerNorm, which reads its blocks twice, else "". window_of_keys: rows and
     columns of an attention's windows; (0, 0): none. within: of what a tile is a part, 0 for any number: that of the windows, unless
     those beside each other have equal keys.
     places: input blocks that say in which row and in which column a key lies (`Operand.places`), of which a block of keys meets
-    one each; a tile's blocks are whole rows of keys then. spread: above 1, channels are stored as pixels, a row a burst. parts:
-    in scheme `dynamic`, how often the input is read, else 0. read, stored: bytes of an element of the input and of what is stored.
+    one each. spread: above 1, channels are stored as pixels, a row a burst. parts: in scheme `dynamic`, how often the input is
+    read, else 0. read, stored: bytes of an element of the input and of what is stored. keys: of a head, where an attention's scores
+    stay on chip ("attend", but in scheme `dynamic`), else 0.
     """
 
     window: Window
@@ -42,6 +44,7 @@ class OpShape:
     parts: int = 0
     read: int = 1
     stored: int = 1
+    keys: int = 0
 
     @property
     def taps(self) -> int:
@@ -73,13 +76,21 @@ class OpShape:
         return self.special in ("scores", "attend")
 
     @property
-    def passed_over(self) -> int:
-        """Input blocks that a block of keys does not meet."""
-        return max(0, sum(self.places) - 2)
+    def tells(self) -> bool:
+        """Scheme dynamic: whether the rows' largest scores are stored as a block more a head."""
+        return self.special == "scores" and self.dynamic
+
+    @property
+    def chunks(self) -> int:
+        """Chunks of an attention's keys; 1 of any other op."""
+        return max(1, -(-self.keys // CHUNK))
+
+    @property
+    def visits(self) -> int:
+        """How often the epilogue goes through a tile: for each chunk, and once more where there are several."""
+        return self.chunks + (self.chunks > 1)
 
     @property
     def filled_only(self) -> int:
         """Input blocks of a tile that are filled but not computed with."""
-        if self.dynamic:
-            return 0
-        return {"attend": 1, "norm": self.groups.inputs // 2}.get(self.special, 0)
+        return self.groups.inputs // 2 if self.special == "norm" and not self.dynamic else 0

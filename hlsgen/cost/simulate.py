@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hlsgen.cost.attention import DIVIDER_DEPTH, EXPONENTS, TURNED, neighbours
+from hlsgen.cost.attention import DIVIDER_DEPTH, EXPONENTS, TURNED, gathered_values, neighbours
 from hlsgen.cost.events import TICK, Get, Join, Move, Process, Put, Simulator, Stream, Units, Worker, ticks
 from hlsgen.cost.hardware import GATHER, LOOP, OP_START, OP_STOP, Link
 from hlsgen.cost.program_shapes import op_shapes
@@ -314,28 +314,32 @@ class _Op:
             self.span("parameters", 0, start)
 
     def load_operand(self, operand: Operand) -> Process:
-        """Values, a block of TM x TM a time; keys TURNED blocks a time, turned when they are there."""
+        """Keys TURNED blocks a time, turned when they are there; values as they lie."""
         interval = 0.0 if neighbours(self.shape) else self.way.read_interval
-        beats, blocks, met, step, meets = operand
         if self.shape.dynamic:
-            yield from self.load_floats_of_operand(beats, blocks)
-            return
-        if self.shape.special != "scores":
-            for _ in range(blocks):
-                yield from self.burst(beats, self.operand, interval=interval)
-            return
-        begin, end = (met, met + meets) if step == 1 else (0, blocks)
-        for first in range(begin, end, TURNED):
-            some = min(TURNED, end - first)
-            yield float(self.way.burst)
-            yield self.move(some * self.engine.tm * self.plan.block_beats, interval)
-            yield float(2 * LOOP)
-            left = beats * sum((b - met) % step == 0 for b in range(first, first + some))
-            while left > 0:
-                n = min(self.chunk, left)
-                yield float(n)
-                yield Put(self.operand, n)
-                left -= n
+            yield from self.load_floats_of_operand(operand.beats, operand.blocks)
+        elif operand.made:
+            yield float(LOOP)
+            yield from self.put(operand.beats * operand.blocks)
+        elif operand.turned:
+            for first in range(0, operand.blocks, TURNED):
+                some = min(TURNED, operand.blocks - first)
+                yield float(self.way.burst)
+                yield self.move(some * self.engine.tm * self.plan.block_beats, interval)
+                yield float(2 * LOOP)
+                yield from self.put(some * operand.beats)
+        else:
+            gathers = gathered_values(self.engine, self.shape)
+            for _ in range(operand.blocks):
+                yield from self.burst(operand.beats, self.operand, interval=self.way.read_interval if gathers else 0.0)
+
+    def put(self, beats: int) -> Process:
+        """A beat of the operand a cycle, of what is on chip."""
+        while beats > 0:
+            n = min(self.chunk, beats)
+            yield float(n)
+            yield Put(self.operand, n)
+            beats -= n
 
     def load_floats_of_operand(self, beats: int, blocks: int) -> Process:
         """Scheme dynamic: keys are turned when their block is there."""
@@ -390,15 +394,15 @@ class _Op:
             if got:
                 yield Get(self.input, got)
             yield float(n)
-        if step.row_sums:
-            yield Put(self.moments if self.shape.special == "norm" else self.row_sums, step.row_sums)
+        if step.told:
+            yield Put(self.moments if self.shape.special == "norm" else self.row_sums, step.told)
 
     def epilogue(self, block: Finished) -> Process:
         engine, shape = self.engine, self.shape
         if not block.pixels:
             if shape.dynamic:
                 yield Get(self.scalings, 1)
-            for beats in (block.table, block.parameters):
+            for beats in (block.factors, block.table, block.parameters):
                 yield float(LOOP)
                 while beats > 0:
                     n = min(self.chunk, beats)
@@ -409,19 +413,21 @@ class _Op:
         per_pixel = engine.tm // engine.lanes
         if block.sums:
             yield Get(self.moments if shape.special == "norm" else self.row_sums, block.sums)
-            yield float(block.sums + DIVIDER_DEPTH)
+        if block.divided:
+            yield float(block.divided + DIVIDER_DEPTH)
         yield float(self.way.loops.epilogue_depth + LOOP)
         pixels = block.pixels
         while pixels:
             n = min(pixels, max(1, self.chunk // (per_pixel * engine.tp)) * engine.tp)
-            if shape.steps:
+            if shape.steps and block.comes:
                 yield Get(self.sums, -(-n // engine.tp))
             if shape.passes:
                 yield Get(self.passed, n * self.plan.stored_beats)
             if shape.residual:
                 yield Get(self.residual, n * self.plan.stored_beats)
             yield float(n * per_pixel)
-            yield Put(self.output, n * self.plan.stored_beats)
+            if block.goes:
+                yield Put(self.output, n * self.plan.stored_beats)
             pixels -= n
         beats = block.told
         while beats > 0:

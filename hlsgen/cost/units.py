@@ -6,10 +6,11 @@ Tiles come in the order of templates/engine/walk.h.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from hlsgen.cost.attention import EXPONENTS
+from hlsgen.cost.attention import EXPONENTS, factor_beats, gathered_values, rows_told, weights_fill
 from hlsgen.cost.cycles import parameter_beats
 from hlsgen.cost.events import Units
 from hlsgen.cost.shape import OpShape
+from hlsgen.program.chunks import chunks
 from hlsgen.program.ops import EngineConfig, Tile
 
 
@@ -41,19 +42,19 @@ class Chunk(NamedTuple):
 
 
 class Operand(NamedTuple):
-    """Keys or values of a step: beats of a block, blocks of the tile, and which of them are met (`Plan.met`)."""
+    """Blocks of keys or values, of so many beats. made: not read at all; turned: that wait until a burst of them is there; else a
+    burst a block, or all of them as one block of requests that overlap."""
 
     beats: int
     blocks: int
-    met: int
-    step: int
-    meets: int
+    made: bool
+    turned: bool
 
 
 class Step(NamedTuple):
     """A step of the MAC array. exponents, first: whether it takes these, or the first pass's weights, before. loads: passes
     before which the next one's weights are taken. groups: of pixels, of a tile's block. emitting: passes of a block whose last
-    gives the sums away, or 0. row_sums: put at its end."""
+    gives the sums away, or 0. told: of rows, by softmax or LayerNorm, at its end."""
 
     exponents: bool
     first: bool
@@ -63,17 +64,22 @@ class Step(NamedTuple):
     loads: int
     groups: int
     emitting: int
-    row_sums: int
+    told: int
 
 
 class Finished(NamedTuple):
-    """A block in the epilogue: beats of table and parameters (and no pixels), or pixels, after `sums` of the tile's."""
+    """A block in the epilogue: beats of factors, table and parameters (and no pixels), or pixels, before the tile's first after so
+    many divisions (`divided`), for which `sums` are told. comes, goes: whether sums come, or were held; whether they are stored."""
 
+    factors: int
     table: int
     parameters: int
     sums: int
+    divided: int
     pixels: int
     told: int
+    comes: bool
+    goes: bool
 
 
 class Stored(NamedTuple):
@@ -92,6 +98,7 @@ class Plan:
         self.block_beats = engine.tm // engine.beat
         self.stored_beats = self.block_beats * shape.stored
         self.weight_beats = engine.tn * engine.tm // engine.beat
+        self.chunks = chunks(shape.keys, engine.tm, shape.groups.inputs, shape.places)  # of an attention's keys
 
     def units(self) -> dict[str, Units]:
         """Of each process."""
@@ -131,9 +138,9 @@ class Plan:
         return patch_rows * patch_cols, max(y0, 0), y_end, max(x0, 0), x_end
 
     def told(self, tile: int) -> int:
-        """Blocks of the rows' largest scores that follow a tile: one after a head's last."""
+        """Scheme dynamic: blocks of the rows' largest scores that follow a tile: one after a head's last."""
         per_head = -(-self.shape.groups.outputs // self.tile.blocks)
-        return int(self.shape.special == "scores" and tile % per_head == per_head - 1)
+        return int(self.shape.tells and tile % per_head == per_head - 1)
 
     def read(self, rows: int, begin: int, end: int, upsample: int) -> tuple[int, int]:
         """(bursts, beats of each) that bring one block's patch."""
@@ -155,7 +162,8 @@ class Plan:
         inputs = self.shape.groups.inputs
         for t, (g, y, x, rows, cols, _) in enumerate(self.walk()):
             _, y_begin, y_end, x_begin, x_end = self.patch(y, x, rows, cols)
-            for c in range(inputs):
+            met = [c for chunk in self.chunks for c, _ in chunk.met] if self.shape.keys else range(inputs)
+            for c in met:
                 yield t, Rows(*self.read(y_end - y_begin, x_begin, x_end, self.upsample_of(g * inputs + c)))
 
     def float_blocks(self) -> Iterator[tuple[int, Floats]]:
@@ -181,24 +189,17 @@ class Plan:
         halves = -(-self.shape.last_lanes // tn) if block == self.shape.groups.inputs - 1 else tm // tn
         return blocks * halves * self.shape.taps
 
-    def met(self, block: int, tile: int, blocks: int) -> tuple[int, int, int]:
-        """`met_by` of templates/engine/walk.h for input block `block` of a tile: first, step, count."""
-        by_row, by_column = self.shape.places
-        if block < by_row:
-            begins = tile % -(-self.shape.groups.outputs // self.tile.blocks) * self.tile.blocks
-            begin = max(by_column * block * self.engine.tm - begins, 0)
-            end = min(by_column * (block + 1) * self.engine.tm - begins, blocks)
-            return begin, 1, max(end - begin, 0)
-        if block < by_row + by_column:
-            return block - by_row, by_column, blocks // by_column
-        return 0, 1, blocks
+    def halves(self, block: int) -> int:
+        """TN-wide passes of a block of an attention's keys."""
+        tm = self.engine.tm
+        return -(-min(tm, self.shape.keys - block * tm) // self.engine.tn)
 
     def weight_chunks(self) -> Units:
-        """load_weights: all parameters, an attention's exponents, then each tile of pixels' weights, a chunk a unit."""
+        """load_weights: an attention's exponents, all parameters, then each tile of pixels' weights, a chunk a unit."""
         shape, inputs = self.shape, self.shape.groups.inputs
         first: list[tuple[int, Chunk]] = [(-1, Chunk("parameters", parameter_beats(self.engine, shape), True))]
-        if shape.special == "attend" and not shape.dynamic:
-            first.append((-1, Chunk("weights", EXPONENTS // self.engine.beat, True)))
+        if shape.keys:
+            first.insert(0, (-1, Chunk("weights", EXPONENTS // self.engine.beat, True)))
         if not shape.convolves or shape.attends:
             return Units.of(first)
         groups, (height, width), tile = shape.groups, shape.size_out, self.tile
@@ -211,10 +212,19 @@ class Plan:
         return Units.of(first).then(Units.of(a_tile).repeated(tiles, each))
 
     def operand_blocks(self) -> Iterator[tuple[int, Operand]]:
-        """load_operand: the keys or values of each step."""
+        """load_operand: the keys or values of each step; of an attention both, chunk by chunk."""
+        shape, inputs, turned = self.shape, self.shape.groups.inputs, self.shape.special == "scores"
         for t, (*_, blocks) in enumerate(self.walk()):
-            for c in range(self.shape.filled_only, self.shape.groups.inputs):
-                yield t, Operand(self.passes(c, 1) * self.weight_beats, blocks, *self.met(c, t, blocks))
+            for c in range(0 if shape.keys else inputs):
+                yield t, Operand(self.passes(c, 1) * self.weight_beats, blocks, False, turned)
+            for chunk in self.chunks:
+                for c, (_, _, count) in chunk.met:
+                    yield t, Operand(self.passes(c, 1) * self.weight_beats, count, c < sum(shape.places), True)
+                beats = [self.halves(chunk.first + j) * self.weight_beats for j in range(chunk.blocks)]
+                if gathered_values(self.engine, shape):
+                    yield t, Operand(sum(beats) * blocks, 1, False, False)
+                else:
+                    yield from [(t, Operand(n, blocks, False, False)) for n in beats]
 
     def residual_blocks(self) -> Iterator[tuple[int, Rows]]:
         for t, (_, _, _, rows, cols, blocks) in enumerate(self.walk()):
@@ -226,49 +236,75 @@ class Plan:
             return 1, rows * cols * self.stored_beats
         return rows, cols * self.stored_beats
 
+    def computed(self) -> Iterator[tuple[int, int, int, int, str]]:
+        """mac: (tile, input block, passes, every how many of them give the sums away, what fills the patch: "input", "weights" of a
+        softmax or nothing) of each patch."""
+        shape = self.shape
+        for t, (*_, blocks) in enumerate(self.walk()):
+            for c in range(0 if shape.keys else shape.steps):
+                passes = self.passes(c, blocks)
+                emitting = passes // blocks if c == shape.groups.inputs - 1 else 0
+                yield (
+                    t,
+                    c,
+                    passes,
+                    passes if shape.special == "norm" else emitting,
+                    "input",
+                )  # of a LayerNorm each block passes once
+            for chunk in self.chunks:
+                for c, (_, _, count) in chunk.met:
+                    yield t, c, self.passes(c, count), 0, "input"
+                yield t, 0, 0, 0, ""
+                for j in range(chunk.blocks):
+                    halves = self.halves(chunk.first + j)
+                    yield t, j, blocks * halves, halves if j == chunk.blocks - 1 else 0, "weights"
+
     def steps(self) -> Iterator[tuple[int, Step]]:
-        """mac: each step fills an input block and computes with the one before; of the tile that it computes."""
-        shape, inputs = self.shape, self.shape.steps
-        walk = list(self.walk())
-        steps = [(t, c) for t in range(len(walk)) for c in range(inputs)]
-        passes = [self.passes(c, self.met(c, t, walk[t][-1])[2]) for t, c in steps]
-        last = max((s for s, n in enumerate(passes) if n), default=-1) if shape.convolves else -1
-        rows_end = {"attend": inputs - 1, "norm": shape.filled_only - 1}.get(shape.special, -1)
+        """mac: each step fills a patch and computes with the one before; of the tile that it computes."""
+        shape, inputs = self.shape, self.shape.groups.inputs
+        walk, steps = list(self.walk()), list(self.computed())
+        last = max((s for s, step in enumerate(steps) if step[2]), default=-1) if shape.convolves else -1
         for s in range(len(steps) + 1):
-            fill_cycles = fill_beats = row_sums = 0
+            fill_cycles = fill_beats = told = 0
             if s < len(steps):
-                t, c = steps[s]
+                t, c, _, emits, fills = steps[s]
                 g, y, x, rows, cols, _ = walk[t]
                 cells, y_begin, y_end, x_begin, x_end = self.patch(y, x, rows, cols)
                 bursts, beats = self.read(y_end - y_begin, x_begin, x_end, self.upsample_of(g * inputs + c))
-                fill_cycles = cells * self.block_beats
-                fill_beats = fill_cycles if shape.dynamic else bursts * beats
-                row_sums = rows * cols if c == rows_end and not shape.dynamic else 0
-            exponents = s == 0 and shape.special == "attend" and not shape.dynamic
+                if fills == "input":
+                    fill_cycles = cells * self.block_beats
+                    fill_beats = fill_cycles if shape.dynamic else bursts * beats
+                elif fills:
+                    fill_cycles = weights_fill(self.engine, cells)
+                    told = rows_told(self.engine, cells) if emits else 0
+                if shape.special == "norm" and c == shape.filled_only - 1:
+                    told = rows * cols
             first = s == 0 and last >= 0
             if s == 0:
-                yield -1, Step(exponents, first, fill_cycles, fill_beats, 0, 0, 0, 0, row_sums)
+                yield -1, Step(shape.keys > 0, first, fill_cycles, fill_beats, 0, 0, 0, 0, told)
                 continue
-            t, c = steps[s - 1]
-            *_, rows, cols, blocks = walk[t]
-            n, groups = passes[s - 1], -(-rows * cols // self.engine.tp)
-            emitting = n // blocks if c == inputs - 1 else 0  # the last pass of each block gives the sums away
-            if shape.special == "norm":
-                emitting = n  # each block passes once
+            t, c, n, emitting, _ = steps[s - 1]
+            *_, rows, cols, _ = walk[t]
+            groups = -(-rows * cols // self.engine.tp)
             loads = n - (s - 1 == last) if s - 1 <= last else 0
-            yield t, Step(exponents, first, fill_cycles, fill_beats, n, loads, groups, emitting, row_sums)
+            yield t, Step(False, first, fill_cycles, fill_beats, n, loads, groups, emitting, told)
 
     def finished_blocks(self) -> Iterator[tuple[int, Finished]]:
         """epilogue: table and parameters, then each tile's blocks."""
         engine, shape = self.engine, self.shape
         channels = 0 if shape.attends or shape.passes else shape.channels
         table, parameters = shape.table_bytes // engine.beat, channels * shape.parameter_bytes // engine.beat
-        yield -1, Finished(table, parameters, 0, 0, 0)
+        yield -1, Finished(factor_beats(engine, shape), table, parameters, 0, 0, 0, 0, False, False)
         for t, (_, _, _, rows, cols, blocks) in enumerate(self.walk()):
-            for b in range(blocks):
-                sums = rows * cols if shape.special in ("attend", "norm") and b == 0 else 0
-                told = self.told(t) * rows * cols * self.stored_beats if b == blocks - 1 else 0
-                yield t, Finished(0, 0, sums, rows * cols, told)
+            pixels, divides = rows * cols, shape.special in ("attend", "norm")
+            told = rows_told(engine, pixels) if shape.keys else pixels
+            for visit in range(shape.visits):
+                comes, goes = visit < shape.chunks, visit == shape.visits - 1
+                for b in range(blocks):
+                    divided = pixels if divides and b == 0 else 0
+                    sums = told if divided and comes else 0
+                    more = self.told(t) * pixels * self.stored_beats if b == blocks - 1 else 0
+                    yield t, Finished(0, 0, 0, sums, divided, pixels, more, comes, goes)
 
     def stored_blocks(self) -> Iterator[tuple[int, Stored]]:
         """store_output: each tile's blocks, and what is told of them."""

@@ -10,7 +10,8 @@ Rules:
     C / heads, pixels], is a view of its windows' tokens; a result comes back the inverse way.
  4. a view's channels become a map: the map itself where they are all; else, where a convolution made it, a convolution
     of these outputs only; else parts of it joined. A scalar goes into the queries' convolution.
- 5. Round(127 * Exp(s - ReduceMax(s))), multiplied and divided by its ReduceSum, is our own files' softmax (`attention_write`).
+ 5. Round(127 * Exp(s - ReduceMax(s))), multiplied and divided by its ReduceSum, is our own files' softmax (`attention_write`);
+    so is a Div of two Sums of such products and such ReduceSums, of slices of 256 keys, each times Exp(ReduceMax - Max of all).
 """
 
 import math
@@ -28,7 +29,7 @@ from onnx import helper
 from torch import fx, nn
 
 from hlsgen.models.attention import WHOLE, Window, attend, attention_scores, some_outputs
-from hlsgen.program.attention import LARGEST_WEIGHT
+from hlsgen.program.attention import CHUNK, LARGEST_WEIGHT
 
 if TYPE_CHECKING:
     from hlsgen.frontend.onnx_read import _Importer
@@ -275,41 +276,86 @@ def take(im: "_Importer", node: onnx.NodeProto, x: Symbol, axis: int, parts: Seq
 def softmax_of_weights(
     nodes: Sequence[onnx.NodeProto], constants: dict[str, npt.NDArray[Any]], domain: str
 ) -> list[onnx.NodeProto]:
-    """Rule 5: a Div of that form becomes one node, `Attend(scores, values)`."""
-    makers = {o: n for n in nodes for o in n.output}
+    """Rule 5: a Div of that form becomes one node, `Attend(scores, values)`, with the number of its keys where they are sliced."""
+    pattern = _Softmax({o: n for n in nodes for o in n.output}, constants)
     found = []
     for node in nodes:
-        inputs = _scores_and_values(node, makers, constants)
+        inputs = pattern.of(node) if node.op_type == "Div" else None
         if inputs is not None:
-            node = helper.make_node("Attend", inputs, list(node.output), name=node.name, domain=domain)
+            more: dict[str, Any] = {"keys": inputs[2]} if inputs[2] else {}
+            node = helper.make_node("Attend", inputs[:2], list(node.output), name=node.name, domain=domain, **more)
         found.append(node)
     return found
 
 
-def _scores_and_values(
-    divide: onnx.NodeProto, makers: dict[str, onnx.NodeProto], constants: dict[str, npt.NDArray[Any]]
-) -> list[str] | None:
-    """What values @ p / ReduceSum(p) is made of, p = Round(127 * Exp(scores - ReduceMax(scores))); None for anything else."""
+@dataclass(frozen=True, eq=False)
+class _Softmax:
+    """Rule 5 in a graph whose tensors these nodes make."""
 
-    def inputs(tensor: str, kind: str) -> tuple[str, str]:
-        """The first two inputs of the operator of this kind that makes a tensor; nothing where another one does."""
-        made = makers.get(tensor)
-        given = [*made.input, "", ""] if made is not None and made.op_type == kind else ["", ""]
-        return given[0], given[1]
+    makers: dict[str, onnx.NodeProto]
+    constants: dict[str, npt.NDArray[Any]]
 
-    def equals(tensor: str, value: float) -> bool:
-        held = constants.get(tensor)
-        return held is not None and held.size == 1 and float(held.reshape(-1)[0]) == value
+    def inputs(self, tensor: str, kind: str) -> list[str]:
+        """The inputs of the operator of this kind that makes a tensor, and two more; nothing where another one does."""
+        made = self.makers.get(tensor)
+        return [*(made.input if made is not None and made.op_type == kind else []), "", ""]
 
-    if divide.op_type != "Div":
-        return None
-    values, weights = inputs(divide.input[0], "MatMul")
-    summed, axis = inputs(divide.input[1], "ReduceSum")
-    exponential, unit = inputs(inputs(weights, "Round")[0], "Mul")
-    scores, subtracted = inputs(inputs(exponential, "Exp")[0], "Sub")
-    largest, other_axis = inputs(subtracted, "ReduceMax")
-    right = summed == weights and largest == scores and equals(unit, LARGEST_WEIGHT)
-    return [scores, values] if scores and right and equals(axis, 2) and equals(other_axis, 2) else None
+    def value(self, tensor: str) -> float:
+        """A constant of one element; NaN of any other."""
+        held = self.constants.get(tensor)
+        return float(held.reshape(-1)[0]) if held is not None and held.size == 1 else math.nan
+
+    def of(self, divide: onnx.NodeProto) -> tuple[str, str, int] | None:
+        """Scores, values, and keys where these are sliced, else 0; None of any other Div."""
+        sums, rows = divide.input
+        one = self.chunk(sums, rows)
+        if one is not None:
+            return one[0], one[1], 0
+        parts = self.inputs(sums, "Sum")[:-2], self.inputs(rows, "Sum")[:-2]
+        if len(parts[0]) < 2 or len(parts[0]) != len(parts[1]):
+            return None
+        found, factors = [], []
+        for scaled, scaled_row in zip(*parts, strict=True):
+            (a, factor), (row, other) = self.inputs(scaled, "Mul")[:2], self.inputs(scaled_row, "Mul")[:2]
+            chunk = self.chunk(a, row)
+            if chunk is None or factor != other:
+                return None
+            found.append(chunk)
+            factors.append(self.inputs(self.inputs(factor, "Exp")[0], "Sub")[:2])
+        largest = [chunk[2] for chunk in found]
+        of_all = factors[0][1]
+        if [mine for mine, _ in factors] != largest or any(other != of_all for _, other in factors):
+            return None
+        if self.inputs(of_all, "Max")[:-2] != largest:
+            return None
+        scores, keys = self.joined([chunk[0] for chunk in found], 2)
+        values, same = self.joined([chunk[1] for chunk in found], 3)
+        return (scores, values, keys) if keys and keys == same else None
+
+    def chunk(self, sums: str, row: str) -> tuple[str, str, str] | None:
+        """Scores, values and the largest score of `sums` = values @ p and `row` = ReduceSum(p), p = Round(127 * Exp(scores -
+        ReduceMax(scores)))."""
+        values, weights = self.inputs(sums, "MatMul")[:2]
+        summed, axis = self.inputs(row, "ReduceSum")[:2]
+        exponential, unit = self.inputs(self.inputs(weights, "Round")[0], "Mul")[:2]
+        scores, subtracted = self.inputs(self.inputs(exponential, "Exp")[0], "Sub")[:2]
+        largest, other_axis = self.inputs(subtracted, "ReduceMax")[:2]
+        right = summed == weights and largest == scores and self.value(unit) == LARGEST_WEIGHT
+        right = right and self.value(axis) == self.value(other_axis) == 2
+        return (scores, values, subtracted) if scores and right else None
+
+    def joined(self, parts: list[str], axis: int) -> tuple[str, int]:
+        """The tensor of which these are slices of CHUNK along `axis`, one behind the other, and where they end; 0 of any others."""
+        whole, end = "", 0
+        for i, part in enumerate(parts):
+            tensor, *cut = [*self.inputs(part, "Slice"), "", "", ""][:4]
+            begin, stop, along = (self.value(key) for key in cut)
+            if i and (tensor != whole or end % CHUNK):
+                return "", 0
+            if begin != end or along != axis or not end < stop <= end + CHUNK:
+                return "", 0
+            whole, end = tensor, int(stop)
+        return whole, end
 
 
 def attend_of_weights(im: "_Importer", node: onnx.NodeProto) -> None:
@@ -321,6 +367,7 @@ def attend_of_weights(im: "_Importer", node: onnx.NodeProto) -> None:
         or not isinstance(values, View)
         or values.turned
         or not _fits(im, values, x.rows)
+        or any(a.name == "keys" and a.i != _tokens(im, x.rows) for a in node.attribute)
     ):
         raise im.refuse("is no attention over keys")
     im.symbols[node.output[0]] = Mixed(replace(x, keys=2), values)

@@ -7,7 +7,7 @@ import numpy as np
 from torch import fx
 
 from hlsgen.models.attention import WHOLE, Window, attention_scores
-from hlsgen.program.attention import LARGEST_WEIGHT
+from hlsgen.program.attention import CHUNK, LARGEST_WEIGHT
 
 if TYPE_CHECKING:
     from hlsgen.frontend.onnx_write import GraphWriter
@@ -38,11 +38,7 @@ def write_attention(
         writer.node("MatMul", [f"{x}.keys", a], [f"{x}.product"], x)
     else:
         if weights:
-            _weights(writer, a, x)
-            axis = writer.constant(f"{x}.axis", np.array([2], np.int64))
-            writer.node("MatMul", [b, f"{x}.weights"], [f"{x}.sums"], x)
-            writer.node("ReduceSum", [f"{x}.weights", axis], [f"{x}.row"], f"{x}.row", keepdims=1)
-            writer.node("Div", [f"{x}.sums", f"{x}.row"], [f"{x}.product"], f"{x}.divide")
+            _divided(writer, a, b, x, known[node.all_input_nodes[0].name][0] // heads)
         else:
             writer.node("Softmax", [a], [f"{x}.weights"], f"{x}.softmax", axis=2)
             writer.node("MatMul", [b, f"{x}.weights"], [f"{x}.product"], x)
@@ -68,8 +64,39 @@ def _heads(
     return _reshaped(writer, f"{out}.windows", out, [h // rows * (w // columns), heads, c // heads, rows * columns])
 
 
-def _weights(writer: "GraphWriter", scores: str, x: str) -> None:
-    """round(127 * exp(score - the row's largest))."""
+def _divided(writer: "GraphWriter", scores: str, values: str, x: str, keys: int) -> None:
+    """values @ weights / the weights' sum; of several chunks of keys each relative to the largest score of all."""
+    if keys <= CHUNK:
+        _chunk(writer, scores, values, x)
+        writer.node("Div", [f"{x}.sums", f"{x}.row"], [f"{x}.product"], f"{x}.divide")
+        return
+    found = [f"{x}.chunk{j // CHUNK}" for j in range(0, keys, CHUNK)]
+    for j, part in zip(range(0, keys, CHUNK), found, strict=True):
+        ends = [
+            writer.constant(f"{part}.{key}", np.array([at], np.int64))
+            for key, at in (("begin", j), ("end", min(j + CHUNK, keys)))
+        ]
+        sliced = []
+        for tensor, name, axis in ((scores, f"{part}.a", 2), (values, f"{part}.b", 3)):
+            writer.node(
+                "Slice", [tensor, *ends, writer.constant(f"{name}.axis", np.array([axis], np.int64))], [name], name
+            )
+            sliced.append(name)
+        _chunk(writer, sliced[0], sliced[1], part)
+    writer.node("Max", [f"{part}.largest" for part in found], [f"{x}.largest"], f"{x}.largest")
+    for part in found:
+        writer.node("Sub", [f"{part}.largest", f"{x}.largest"], [f"{part}.down"], f"{part}.down")
+        writer.node("Exp", [f"{part}.down"], [f"{part}.factor"], f"{part}.factor")
+        for name in ("sums", "row"):
+            made = f"{part}.{name}.scaled"
+            writer.node("Mul", [f"{part}.{name}", f"{part}.factor"], [made], made)
+    for name in ("sums", "row"):
+        writer.node("Sum", [f"{part}.{name}.scaled" for part in found], [f"{x}.{name}"], f"{x}.{name}")
+    writer.node("Div", [f"{x}.sums", f"{x}.row"], [f"{x}.product"], f"{x}.divide")
+
+
+def _chunk(writer: "GraphWriter", scores: str, values: str, x: str) -> None:
+    """Weights round(127 * exp(score - the row's largest)), their sums and the values'."""
     axis = writer.constant(f"{x}.keys", np.array([2], np.int64))
     writer.node("ReduceMax", [scores, axis], [f"{x}.largest"], f"{x}.largest", keepdims=1)
     writer.node("Sub", [scores, f"{x}.largest"], [f"{x}.below"], f"{x}.below")
@@ -77,6 +104,9 @@ def _weights(writer: "GraphWriter", scores: str, x: str) -> None:
     unit = writer.constant(f"{x}.unit", np.array(LARGEST_WEIGHT, np.float32))
     writer.node("Mul", [f"{x}.exp", unit], [f"{x}.scaled"], f"{x}.scaled")
     writer.node("Round", [f"{x}.scaled"], [f"{x}.weights"], f"{x}.weights")
+    writer.node("MatMul", [values, f"{x}.weights"], [f"{x}.sums"], x)
+    summed = writer.constant(f"{x}.axis", np.array([2], np.int64))
+    writer.node("ReduceSum", [f"{x}.weights", summed], [f"{x}.row"], f"{x}.row", keepdims=1)
 
 
 def _reshaped(writer: "GraphWriter", tensor: str, out: str, shape: list[int], name: str = "") -> str:

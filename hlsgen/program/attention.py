@@ -8,14 +8,20 @@ import numpy as np
 import numpy.typing as npt
 
 from hlsgen.errors import HlsgenError
-from hlsgen.program.arithmetic import MULTIPLIER_BITS, Ints, fraction_bits, normalized, round_shift_even
+from hlsgen.program.arithmetic import MULTIPLIER_BITS, Ints, fraction_bits, normalized, round_shift_even, shift_of
 from hlsgen.quantize.spec import Scheme, TensorQ
 
 LARGEST_WEIGHT = 127  # what the largest score of a row becomes
 LARGEST_SHIFT = 27  # of the attention's constants; floor(log2(sum)) is added to it
 MOST_KEYS = 4096
-# float32 sums of integers are exact below 2**24, in any order: of so many products of 8 bits by 8 bits, of 8 bits by 7 bits.
-EXACT_CHANNELS, EXACT_KEYS = 1024, 1024
+CHUNK = 256  # keys whose weights are relative to the same score
+FACTOR_BITS, FRACTION = (
+    16,
+    8,
+)  # of what a chunk's sums are multiplied by; of sums of weights, where there are several chunks
+EXACT_CHANNELS = (
+    1024  # float32 sums of so many products of 8 bits by 8 bits are exact, in any order; so are those of a chunk
+)
 Window = tuple[int, int]  # rows, columns; (0, 0): the whole map
 
 
@@ -50,6 +56,26 @@ def scores_scaling(scheme: Scheme, q: TensorQ, k: TensorQ, out: TensorQ) -> Scal
     return Scaling(out, *normalized(q.scale * k.scale / out.scale, MULTIPLIER_BITS))
 
 
+def softmax_shift(q: TensorQ, k: TensorQ, out: TensorQ) -> int:
+    """The shift that takes sums of queries times keys to the scores that a softmax reads, 0 to 31.
+
+    Raises:
+        HlsgenError: the scores' scale is no power of two times the queries' and the keys', or out of range.
+    """
+    try:
+        shift = shift_of(q.scale * k.scale / out.scale)
+    except HlsgenError as error:
+        raise HlsgenError(
+            f"attention expects scores whose scale is a power of two times the queries' and the keys', got {out.scale!r} "
+            f"of {q.scale!r} and {k.scale!r}; quantize the float network instead"
+        ) from error
+    if not 0 <= shift <= 31:
+        raise HlsgenError(
+            f"attention expects requantization shifts of 0 to 31, got {shift} for its scores; recalibrate"
+        )
+    return shift
+
+
 def attend_scaling(scheme: Scheme, v: TensorQ, out: TensorQ) -> Scaling:
     """Constants of an attention's output: multiplier / 2**shift is the values' scale over the output's.
 
@@ -79,6 +105,12 @@ def exponents(scores: TensorQ) -> npt.NDArray[np.int8]:
     return np.asarray(np.rint(LARGEST_WEIGHT * np.exp(-k * scores.scale)), np.int8)
 
 
+def factors(scores: TensorQ) -> Ints:
+    """What the sums of a chunk are multiplied by whose largest score is k steps below another's, times 2**16: int64 [256]."""
+    k = np.arange(256, dtype=np.float64)
+    return np.asarray(np.rint(np.exp(-k * scores.scale) * (1 << FACTOR_BITS)), np.int64)
+
+
 def scale(x: npt.NDArray[Any], constants: Scaling) -> Ints:
     """Apply `constants` to sums, integers of any type; in float64, which is exact below 2**53 and rounds ties to even."""
     out = constants.out
@@ -105,26 +137,65 @@ def attend(
     s: npt.NDArray[np.int8],
     v: npt.NDArray[np.int8],
     heads: int,
-    table: npt.NDArray[np.int8],
+    quant: TensorQ,
     zero_point: int,
     constants: Scaling,
     window: Window = (0, 0),
 ) -> Ints:
-    """int64 [heads * e, H, W] from scores int8 [heads * N, H, W] and values int8 [heads * e, H', W'] with their zero point."""
+    """int64 [heads * e, H, W] from scores int8 [heads * N, H, W] with their quantization and values int8 [heads * e, H', W'] with
+    their zero point."""
     if window != (0, 0):
-        return over_windows(lambda a, b: attend(a, b, heads, table, zero_point, constants), s, v, window)
-    rows, values = _tokens(s, heads), _tokens(v, heads)  # [heads, N, queries], [heads, e, N]
-    p = table.astype(np.float32)[rows.max(axis=1, keepdims=True) - rows.astype(np.int16)]
-    total = p.sum(axis=1).astype(np.int64)  # [heads, queries]
-    n = floor_log2(total)
-    factor = (np.int64(constants.multiplier) << n) // total
-    sums = np.zeros((heads, values.shape[1], p.shape[2]))
-    for j in range(0, p.shape[1], EXACT_KEYS):
-        sums += values[:, :, j : j + EXACT_KEYS].astype(np.float32) @ p[:, j : j + EXACT_KEYS]
-    acc = sums.astype(np.int64) - zero_point * total[:, None]
-    out = constants.out
-    y = round_shift_even(acc * factor[:, None], (constants.shift + n)[:, None]) + out.zero_point
-    return np.clip(y, out.low, out.high).reshape(-1, *s.shape[1:])
+        return over_windows(lambda a, b: attend(a, b, heads, quant, zero_point, constants), s, v, window)
+    y = weighted(_tokens(s, heads), _tokens(v, heads), quant, zero_point, constants)
+    return y.reshape(-1, *s.shape[1:])
+
+
+def weighted(
+    rows: npt.NDArray[Any], values: npt.NDArray[Any], quant: TensorQ, zero_point: int, constants: Scaling
+) -> Ints:
+    """`attend` of each query: from scores [..., keys, queries] with their quantization and values [..., e, keys], 8-bit integers of
+    any type, int64 [..., e, queries]."""
+    table, values = exponents(quant).astype(np.float32), values.astype(np.float32)
+    merged: Merged | None = None
+    for j in range(0, rows.shape[-2], CHUNK):
+        part = rows[..., j : j + CHUNK, :].astype(np.int64)
+        largest = part.max(axis=-2)
+        p = table[largest[..., None, :] - part]
+        total = p.sum(axis=-2).astype(np.int64)
+        sums = (values[..., j : j + CHUNK] @ p).astype(np.int64) - zero_point * total[..., None, :]
+        here = Merged(largest, total << FRACTION, sums)
+        merged = here if merged is None else merged.with_chunk(here, factors(quant))
+    assert merged is not None
+    n = floor_log2(merged.total)
+    factor = (np.int64(constants.multiplier) << n) // merged.total
+    out, shift = constants.out, (constants.shift + n - FRACTION)[..., None, :]
+    y = round_shift_even(merged.sums * factor[..., None, :], shift) + out.zero_point
+    return np.clip(y, out.low, out.high)
+
+
+@dataclass(frozen=True, eq=False)
+class Merged:
+    """What is known of some chunks of keys: the largest score [..., queries], the weights' sum times 2**FRACTION, alike, and the
+    weighted sums of the values [..., e, queries], all relative to the largest score; int64."""
+
+    largest: Ints
+    total: Ints
+    sums: Ints
+
+    def with_chunk(self, chunk: "Merged", table: Ints) -> "Merged":
+        """With a further chunk's: what has the smaller largest score is scaled down. table: `factors`."""
+        below = chunk.largest <= self.largest
+        factor = table[np.abs(chunk.largest - self.largest)]
+
+        def of(mine: Ints, other: Ints, below: npt.NDArray[np.bool_], factor: Ints) -> Ints:
+            scaled = round_shift_even(np.where(below, other, mine) * factor, FACTOR_BITS)
+            return scaled + np.where(below, mine, other)
+
+        return Merged(
+            np.maximum(self.largest, chunk.largest),
+            of(self.total, chunk.total, below, factor),
+            of(self.sums, chunk.sums, below[..., None, :], factor[..., None, :]),
+        )
 
 
 def over_windows(

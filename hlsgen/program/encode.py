@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hlsgen.errors import HlsgenError
-from hlsgen.program.attention import LARGEST_WEIGHT
+from hlsgen.program.attention import CHUNK, LARGEST_WEIGHT, MOST_KEYS, exponents, factors
+from hlsgen.program.chunks import chunks, steps
 from hlsgen.program.dynamic import extent
 from hlsgen.program.encode_dynamic import (
     CHANNEL_BYTES,
@@ -21,7 +22,7 @@ from hlsgen.program.encode_dynamic import (
     stacked,
 )
 from hlsgen.program.groups import BlockGroups, block_groups, head_groups
-from hlsgen.program.ops import EXTENT_BYTES, EngineConfig, Op, Program, Source, Tensor
+from hlsgen.program.ops import EXTENT_BYTES, EngineConfig, Op, Operand, Program, Source, Tensor
 from hlsgen.program.tiling import _patch
 
 KINDS = {"scores": 2, "attend": 3, "norm": 4}
@@ -52,7 +53,11 @@ class Bounds:
     tile_pixels: int = 0  # of scores and attention; 0 where the network has none
     held_blocks: int = 0  # of channels that are stored as pixels
     held_beats: int = 0
-    row_sum_bits: int = 0
+    row_sum_bits: int = 0  # of a chunk's weights, of all; in scheme `dynamic` of a row's
+    sum_bits: int = 0
+    score_shift: int = 0  # the least that takes sums to scores which a softmax reads, and how many more there may be
+    score_shifts: int = 0
+    merges: bool = False  # whether an attention has several chunks of keys
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +86,7 @@ def groups_between(op: Op, lanes: tuple[int, ...], tm: int) -> BlockGroups:
     if op.norm is not None:  # every output channel needs all of the input, which is read twice
         return BlockGroups(1, 2 * (len(op.lanes) // tm), len(lanes) // tm)
     if op.operand is not None:
-        return head_groups(op.kind, op.operand.heads, len(op.lanes), len(lanes), tm)
+        return head_groups(op.operand.heads, len(op.lanes), len(lanes), tm)
     if op.weights is None:
         return block_groups(op.lanes, lanes, 1, 1, tm)
     return block_groups(op.lanes, lanes, op.weights.shape[1], len(op.weights) // op.groups, tm)
@@ -143,7 +148,7 @@ def parameter_memory(program: Program) -> int:
     total = sum(program.tensors[name].beats(beat) * beat for name in program.constants)
     for op in program.ops:
         weights = instruction(op, program, op_groups(op, program))["weight_beats"] * beat
-        weights += 0 if op.exponents is None else len(op.exponents)
+        weights += 0 if op.softmax is None else len(exponents(op.softmax.scores))
         total += weights + len(parameter_bytes(op, program, table_size))
     return total
 
@@ -199,7 +204,7 @@ def _fields(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]:
         **_products(op, program, groups, tiles_m),
         "parameters": 0,
         "weights": 0,
-        "channels": groups.count * groups.outputs * engine.tm if op.kind == "scores" else len(made.lanes),
+        "channels": groups.count * groups.outputs * engine.tm if op.operand is not None else len(made.lanes),
         "table": int(op.table is not None),
         "pre_low": op.requant.out.low,
         "pre_high": op.requant.out.high,
@@ -255,19 +260,17 @@ def has_attention(program: Program) -> bool:
 def _attention(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]:
     """The `op_t` fields that only an engine with attention has."""
     operand, tm = op.operand, program.engine.tm
-    names = (
-        "operand operand_plane keys last_keys window_h window_w window_row operand_line multiplier scaling_shift operand_zero "
-        "head_planes place_rows place_columns"
-    )
+    names = "operand operand_plane keys last_keys window_h window_w window_row operand_line multiplier scaling_shift"
+    names += " head_planes" if program.scheme == "dynamic" else " " + SOFTMAX
     if operand is None:
         return dict.fromkeys(names.split(), 0)
-    plane = _plane(program, operand.source.tensor)
+    at, plane = _operand(operand, program)
     other = program.tensors[operand.source.tensor]
     line = other.width * tm * other.element // program.engine.beat
     (rows, columns), width = operand.window, other.width
     across = operand.keys if operand.window == (0, 0) or columns == width else columns  # neighbours in memory
     values = (
-        program.tensors[operand.source.tensor].address + operand.source.first_block * plane,
+        at,
         plane,
         operand.keys,
         (operand.keys - 1) % tm + 1,
@@ -276,11 +279,45 @@ def _attention(op: Op, program: Program, groups: BlockGroups) -> dict[str, int]:
         line if rows else 0,
         int(op.requant.multiplier[0]),
         int(op.requant.shift[0]),
-        operand.zero_point,
-        (groups.outputs + 1) * _plane(program, op.out),
-        *operand.places,
     )
-    return dict(zip(names.split(), values, strict=True))
+    last = (groups.outputs + 1) * _plane(program, op.out)
+    more = (last,) if program.scheme == "dynamic" else _softmax(op, program)
+    return dict(zip(names.split(), (*values, *more), strict=True))
+
+
+SOFTMAX = "values values_plane operand_zero key_blocks key_halves chunks score_shift score_zero"
+SOFTMAX += " place_rows place_columns place_shift place_value"
+
+
+def _softmax(op: Op, program: Program) -> tuple[int, ...]:
+    """The fields SOFTMAX: of an attention; zeros of scores."""
+    if op.values is None or op.softmax is None or op.operand is None:
+        return (0,) * len(SOFTMAX.split())
+    engine, keys = program.engine, op.operand.keys
+    return (
+        *_operand(op.values, program),
+        op.values.zero_point,
+        -(-keys // engine.tm),
+        -(-((keys - 1) % engine.tm + 1) // engine.tn),
+        -(-keys // CHUNK),
+        op.softmax.shift - score_shifts(program)[0],
+        op.softmax.scores.zero_point,
+        *op.operand.places,
+        max(0, op.operand.places[1].bit_length() - 1),
+        op.operand.unit,
+    )
+
+
+def score_shifts(program: Program) -> tuple[int, int]:
+    """The least shift that takes sums to scores that a softmax reads, and the largest; (0, 0) where there are none."""
+    found = [op.softmax.shift for op in program.ops if op.softmax is not None]
+    return min(found, default=0), max(found, default=0)
+
+
+def _operand(operand: Operand, program: Program) -> tuple[int, int]:
+    """Its first beat, and the beats from one channel block to the next."""
+    plane = _plane(program, operand.source.tensor)
+    return program.tensors[operand.source.tensor].address + operand.source.first_block * plane, plane
 
 
 def _products(op: Op, program: Program, groups: BlockGroups, tiles_m: int) -> dict[str, int]:
@@ -288,18 +325,19 @@ def _products(op: Op, program: Program, groups: BlockGroups, tiles_m: int) -> di
     engine, out, tile = program.engine, program.made(op), op.tile
     repeats = -(-out.height // tile.rows) * -(-out.width // tile.cols)
     taps = op.window.kernel[0] * op.window.kernel[1]
-    largest = op.kind == "attend" and op.floats is None
-    full = groups.inputs - 1 - largest  # nothing is multiplied by the rows' largest
-    if op.operand is not None and op.operand.places != (0, 0):  # a block of keys meets one of each
-        full -= sum(op.operand.places) - 2
-    halves = full * (engine.tm // engine.tn) + halves_of_last(op, groups, engine)
+    halves = (groups.inputs - 1) * (engine.tm // engine.tn) + halves_of_last(op, groups, engine)
     passes = groups.count * groups.outputs * halves * taps if op.multiplies else 0
+    inputs = groups.inputs
+    if op.values is not None and op.operand is not None:
+        keys, places = op.operand.keys, op.operand.places
+        passes = groups.count * attention_passes(op, groups, engine)
+        inputs = steps(keys, engine.tm, groups.inputs, places)
     n, plane = op.spread, _plane(program, op.out)
     pixel = engine.tm * program.tensors[op.out].element // engine.beat
     row = n * program.tensors[op.out].width * pixel
     return {
         "tiles": repeats * tiles_m,
-        "steps": repeats * tiles_m * groups.inputs,
+        "steps": repeats * tiles_m * inputs,
         "taps": taps,
         "step_y": tile.rows * op.window.stride[0],
         "step_x": tile.cols * op.window.stride[1],
@@ -312,6 +350,17 @@ def _products(op: Op, program: Program, groups: BlockGroups, tiles_m: int) -> di
         "weight_beats": passes * engine.tn * engine.tm // engine.beat if op.operand is None else 0,
         "loads": repeats * passes,
     }
+
+
+def attention_passes(op: Op, groups: BlockGroups, engine: EngineConfig) -> int:
+    """Passes of the array for a head of an attention and a tile."""
+    assert op.operand is not None
+    keys, tm, whole = op.operand.keys, engine.tm, engine.tm // engine.tn
+    last, last_keys = halves_of_last(op, groups, engine), -(-((keys - 1) % tm + 1) // engine.tn)
+    found = groups.outputs * ((-(-keys // tm) - 1) * whole + last_keys)
+    for chunk in chunks(keys, tm, groups.inputs, op.operand.places):
+        found += sum(count * (last if c == groups.inputs - 1 else whole) for c, (_, _, count) in chunk.met)
+    return found
 
 
 def _plane(program: Program, tensor: str) -> int:
@@ -334,9 +383,12 @@ def source_table(sources: tuple[Source, ...], program: Program) -> list[dict[str
 
 
 def parameter_bytes(op: Op, program: Program, table_size: int) -> npt.NDArray[np.int8]:
-    """The activation table (where there is one) and eight bytes a physical output channel; int8."""
+    """The activation table (where there is one) and eight bytes a physical output channel; of an attention of several chunks four
+    bytes a factor; int8."""
     if op.floats is not None:
         return dynamic_parameters(op, np.array(program.made(op).lanes))
+    if op.softmax is not None and op.operand is not None and op.operand.keys > CHUNK:
+        return factors(op.softmax.scores).astype("<u4").view(np.int8)
     if op.operand is not None:
         return np.zeros(0, np.int8)
     lanes = np.array(program.made(op).lanes)
@@ -365,8 +417,8 @@ def weight_bytes(op: Op, program: Program, groups: BlockGroups) -> npt.NDArray[n
 
     [channel tile][input block][output block of the tile][half][ky][kx][TN][TM]
     """
-    if op.exponents is not None:
-        return op.exponents
+    if op.softmax is not None:
+        return exponents(op.softmax.scores)
     if op.weights is None:
         return np.zeros(0, np.int8)
     engine, out_lanes = program.engine, np.array(program.made(op).lanes)
@@ -431,18 +483,16 @@ def _bounds(
                 )
         shift = max(shift, int(op.requant.shift.max()))
         if op.operand is not None:
-            row = (
-                LARGEST_WEIGHT * op.operand.keys
-                if op.exponents is not None
-                else 128 * (max(op.lanes) + 1) // op.operand.heads
-            )
-            acc, biased = max(acc, 128 * row), max(biased, 2 * 128 * row)
-            shift += row.bit_length() if op.exponents is not None else 0
+            largest, merged = attention_sums(op)
+            acc, biased = max(acc, largest), max(biased, merged)
+            if op.values is not None:
+                shift = max(shift, int(op.requant.shift.max()) + _largest_row(op, op.operand.keys).bit_length())
         if op.addition is not None:
             a = op.addition
             total = 128 * (a.a_multiplier + a.b_multiplier) + abs(a.offset) + (1 << max(a.shift - 1, 0))
             add = max(add, total, 1 << a.shift)
     attends = [op for op in program.ops if op.operand is not None]
+    shifts = score_shifts(program)
     multiplier_bits = 18 if program.scheme == "affine" or attends else 0
     rows = [i["tile_h"] for i in instructions]
     patches = [_patch(op.window, op.tile) for op in program.ops]
@@ -457,6 +507,9 @@ def _bounds(
         pre_bits=max([op.requant.out.bits for op in program.ops], default=8),
         table_size=table_size,
         channels=max(i["channels"] for i, op in zip(instructions, program.ops, strict=True) if op.operand is None),
+        score_shift=shifts[0],
+        score_shifts=shifts[1] - shifts[0],
+        merges=any(op.values is not None and op.operand is not None and op.operand.keys > CHUNK for op in attends),
         tiles=max(i["tiles_y"] * i["tiles_x"] * i["tiles_m"] for i in instructions),
         blocks=max([i["tile_m"] for i in instructions] + [s["end"] for s in sources]),
         sources=max(len(op.sources) for op in program.ops),
@@ -480,13 +533,28 @@ def _bounds(
             default=0,
         ),
         tile_pixels=max((op.tile.rows * op.tile.cols for op in program.ops if op.special), default=0),
-        row_sum_bits=max((_largest_row(op).bit_length() for op in attends), default=0),
+        row_sum_bits=max((_largest_row(op, CHUNK).bit_length() for op in attends), default=0),
+        sum_bits=max((_largest_row(op, MOST_KEYS).bit_length() for op in attends), default=0),
     )
 
 
-def _largest_row(op: Op) -> int:
+def attention_sums(op: Op) -> tuple[int, int]:
+    """The largest magnitude of a sum of scores or an attention, and of one with its zero point taken away, all chunks merged."""
     assert op.operand is not None
-    return largest_row(op) if op.floats is not None else LARGEST_WEIGHT * op.operand.keys
+    scores = (max(op.lanes) + 1) // op.operand.heads << 14
+    if op.values is None:
+        return scores, scores
+    chunk, weights = min(op.operand.keys, CHUNK), LARGEST_WEIGHT * op.operand.keys
+    merged = 256 * weights + -(-op.operand.keys // CHUNK)  # rounding adds less than one a chunk
+    return max(scores, 128 * LARGEST_WEIGHT * chunk), max(scores, merged)
+
+
+def _largest_row(op: Op, most: int) -> int:
+    """The largest sum of an attention's weights for at most so many keys; of scores 0, but in scheme `dynamic`."""
+    assert op.operand is not None
+    if op.floats is not None:
+        return largest_row(op)
+    return LARGEST_WEIGHT * min(op.operand.keys, most) if op.values is not None else 1
 
 
 def _largest_weights(program: Program) -> int:

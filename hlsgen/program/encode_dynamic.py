@@ -29,8 +29,9 @@ def dynamic_groups(op: Op, lanes: tuple[int, ...], tm: int) -> BlockGroups:
         return block_groups(op.lanes, lanes, 1, 1, tm)
     if op.operand is None:
         return BlockGroups(1, blocks * op.floats.parts, outputs)
-    heads = head_groups(op.kind, op.operand.heads, len(op.lanes), len(lanes), tm)
-    return replace(heads, inputs=(heads.inputs - (op.kind == "attend")) * op.floats.parts)
+    heads = head_groups(op.operand.heads, len(op.lanes), len(lanes), tm)
+    inputs, outputs = heads.inputs - (op.kind == "attend"), heads.outputs - (op.kind == "scores")
+    return BlockGroups(heads.count, inputs * op.floats.parts, outputs)
 
 
 def stacked(op: Op, physical: Callable[[Op], Weights]) -> Weights:

@@ -12,7 +12,7 @@ from hlsgen.program.arithmetic import Ints, add, requantize
 from hlsgen.program.attention import Scaling, attend, scores
 from hlsgen.program.encode_dynamic import operand_sources
 from hlsgen.program.layer_norm import layer_norm
-from hlsgen.program.ops import Op, Program, Source, fold_pixels
+from hlsgen.program.ops import Op, Operand, Program, Source, fold_pixels
 
 Map = npt.NDArray[Any]
 
@@ -132,14 +132,29 @@ def physical(source: Source, program: Program, value: Callable[[str], Map]) -> M
 
 
 def multiply(x: Map, op: Op, program: Program, value: Callable[[str], Map]) -> Map:
-    """Scores or attention, int8 [C, H, W]; x: queries or scores."""
-    assert op.operand is not None
-    other = logical(physical(op.operand.source, program, value), op.operand.lanes)
+    """Scores or attention, int8 [C, H, W]; x: queries."""
+    keys, values = op.operand, op.values
+    assert keys is not None
     constants = Scaling(op.requant.out, int(op.requant.multiplier[0]), int(op.requant.shift[0]))
-    if op.exponents is None:
-        return scores(x, other, op.operand.heads, constants, op.operand.window).astype(np.int8)
-    y = attend(x, other, op.operand.heads, op.exponents, op.operand.zero_point, constants, op.operand.window)
-    return y.astype(np.int8)
+    k = with_places(logical(physical(keys.source, program, value), keys.lanes), keys)
+    if values is None or op.softmax is None:
+        return scores(x, k, keys.heads, constants, keys.window).astype(np.int8)
+    v = logical(physical(values.source, program, value), values.lanes)
+    between, found = Scaling(op.softmax.scores, 1, op.softmax.shift), []
+    for q_of, k_of, v_of in zip(*(np.split(part, keys.heads) for part in (x, k, v)), strict=True):
+        s = scores(q_of, k_of, 1, between, keys.window).astype(np.int8)
+        found.append(attend(s, v_of, 1, between.out, values.zero_point, constants, keys.window).astype(np.int8))
+    return np.concatenate(found)
+
+
+def with_places(k: Map, keys: Operand) -> Map:
+    """Keys with the channels in front that say where they lie, where there are any."""
+    if keys.places == (0, 0):
+        return k
+    _, height, width = k.shape
+    row, column = np.eye(height, dtype=np.int8)[:, :, None], np.eye(width, dtype=np.int8)[:, None, :]
+    ones = [np.broadcast_to(one, (len(one), height, width)) for one in (row, column)]
+    return np.concatenate([*(one * np.int8(keys.unit) for one in ones), k])
 
 
 def _windows(x: Map, op: Op, size: tuple[int, int], fill: int) -> npt.NDArray[np.int8]:

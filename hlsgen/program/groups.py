@@ -13,12 +13,9 @@ class BlockGroups:
     outputs: int
 
 
-def head_groups(kind: str, heads: int, in_lanes: int, out_lanes: int, tm: int) -> BlockGroups:
-    """Groups of scores or attention: a head each. in_lanes, out_lanes: physical lanes of the op's input and output.
-
-    The first block of a head of scores holds the rows' largest: no output of a product, but an input of attention.
-    """
-    return BlockGroups(heads, in_lanes // tm // heads, out_lanes // tm // heads - (kind == "scores"))
+def head_groups(heads: int, in_lanes: int, out_lanes: int, tm: int) -> BlockGroups:
+    """Groups of scores or attention: a head each. in_lanes, out_lanes: physical lanes of the op's input and output."""
+    return BlockGroups(heads, in_lanes // tm // heads, out_lanes // tm // heads)
 
 
 def block_groups(

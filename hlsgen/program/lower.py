@@ -5,8 +5,8 @@
    an elementwise op.
 3. An image that only a strided convolution of few channels reads is folded, pixels into channels, where that takes
    fewer passes of the MAC array (exact: the same products, rearranged).
-4. LayerNorm reads its input twice. Scores and attention are convolutions whose weights are another feature map, the heads
-   their groups; every head's channels begin a block.
+4. LayerNorm reads its input twice. Scores are convolutions whose weights are another feature map, the heads their groups;
+   every head's channels begin a block. Scores that a softmax reads are part of the attention, and no tensor.
 5. A view that an op cannot address (channels cut inside a block) or that is a network output is copied by an op.
 6. A constant map is a tensor that no op makes. Queries may be several maps side by side, where the keys lie alike.
 """
@@ -22,13 +22,12 @@ import numpy.typing as npt
 from hlsgen.backend.layers import scheme_of
 from hlsgen.errors import HlsgenError
 from hlsgen.macs import idle_channels
-from hlsgen.models import attention
 from hlsgen.program.arithmetic import Requant, activation_table, addition, conv_requant
-from hlsgen.program.attention import MOST_KEYS, Scaling, attend_scaling, exponents, scores_scaling
+from hlsgen.program.attention import CHUNK, MOST_KEYS, Scaling, attend_scaling, scores_scaling, softmax_shift
 from hlsgen.program.encode import groups_between
 from hlsgen.program.layer_norm import norm_constants
 from hlsgen.program.memory import placed
-from hlsgen.program.ops import EngineConfig, Op, Operand, Program, Tensor, Window, spread_lanes
+from hlsgen.program.ops import EngineConfig, Op, Operand, Program, Softmax, Tensor, Window, spread_lanes
 from hlsgen.program.tiling import choose_tile
 from hlsgen.program.views import View, channel_slice, concatenated, cut, headed, padded_lanes, upsampled, whole
 from hlsgen.quantize.spec import ConvQ, Scheme, TensorQ
@@ -63,6 +62,7 @@ class Builder:
         self.ops: list[Op] = []
         self.inputs: list[str] = []
         self.constants: dict[str, npt.NDArray[Any]] = {}
+        self.scores: dict[str, Any] = {}  # nodes, by output, of which an attention makes a part
         self.image = (0, 0, 0)
         self.cuts = self._cuts()
 
@@ -255,23 +255,54 @@ class Builder:
         self.emit(op, x.lanes, size, quant)
 
     def _scores(self, node: Any) -> None:
+        name, heads = node.outputs[0], int(node.get_attr("heads"))
+        readers = [n for n in self.nodes if name in n.inputs]
+        if any(class_of(n) == "HlsgenAttend" for n in readers):
+            self.scores[name] = node  # part of the attention that reads it
+            return
+        q, k = self.queries_and_keys(node.inputs[0], node.inputs[1], heads)
+        constants = scores_scaling(self.scheme, q.quant, k.quant, node.get_attr("quant")[name])
+        operand = self.operand(node, k, heads)
+        lanes = tuple(
+            head * operand.keys + j if j >= 0 else -1
+            for head in range(heads)
+            for j in padded_lanes(operand.keys, frozenset(), self.engine.tm)
+        )
+        self.product(node, "scores", q, constants, lanes, operand)
+
+    def _attend(self, node: Any) -> None:
+        scores, heads = self.scores[node.inputs[0]], int(node.get_attr("heads"))
+        window = tuple(int(n) for n in node.get_attr("window"))
+        queries, keys_of_heads, places, unit = scores.inputs[0], scores.inputs[1], (0, 0), 0
+        placed_keys = self.places(*scores.inputs[:2]) if heads == 1 and window == (0, 0) else None
+        if placed_keys is not None:
+            q, (k, places, unit) = self.views[queries], placed_keys
+        else:
+            q, k = self.queries_and_keys(queries, keys_of_heads, heads)
+        v = self.by_head(node.inputs[1], heads)
+        between: TensorQ = scores.get_attr("quant")[scores.outputs[0]]
+        softmax = Softmax(between, softmax_shift(q.quant, k.quant, between))
+        constants = attend_scaling(self.scheme, v.quant, node.get_attr("quant")[node.outputs[0]])
+        keys, values = self.operand(scores, k, heads), self.operand(node, v, heads)
+        # A tile's queries meet the same keys and the same values.
+        alike = (keys.alike[0] and values.alike[0], keys.alike[1] and values.alike[1])
+        keys, values = replace(keys, alike=alike, places=places, unit=unit), replace(values, alike=alike)
+        self.product(node, "attend", q, constants, v.lanes, keys, scores, values=values, softmax=softmax)
+
+    def operand(self, node: Any, y: View, heads: int) -> Operand:
+        """A feature map in the place of weights.
+
+        Raises:
+            HlsgenError: more than MOST_KEYS tokens.
+        """
         rows, columns = (int(n) for n in node.get_attr("window"))
-        places = self.places(node.inputs[1], int(node.get_attr("heads")), (rows, columns))
-        q, k = self.queries_and_keys(node.inputs[0], node.inputs[1], int(node.get_attr("heads")))
-        constants = scores_scaling(self.scheme, q.quant, k.quant, node.get_attr("quant")[node.outputs[0]])
-        rows_of, columns_of = node.get_attr("window")
-        heads, keys, tm = int(node.get_attr("heads")), rows_of * columns_of or k.height * k.width, self.engine.tm
+        keys = rows * columns or y.height * y.width
         if keys > MOST_KEYS:
             raise HlsgenError(
                 f"attention at {node.name} has {keys} keys, at most {MOST_KEYS} are supported; give a smaller image"
             )
-        self.product(node, "scores", q, k, constants, score_lanes(heads, keys, tm), places)
-
-    def _attend(self, node: Any) -> None:
-        s = self.views[node.inputs[0]]
-        v = self.by_head(node.inputs[1], int(node.get_attr("heads")))
-        constants = attend_scaling(self.scheme, v.quant, node.get_attr("quant")[node.outputs[0]])
-        self.product(node, "attend", s, v, constants, v.lanes, exponents=exponents(s.quant))
+        alike = self.alike(y, rows, columns)
+        return Operand(y.sources[0], y.lanes, heads, keys, y.quant.zero_point, (rows, columns), alike=alike)
 
     def queries_and_keys(self, queries: str, keys: str, heads: int) -> tuple[View, View]:
         """Two views whose lanes are the same and by head; the keys are one source."""
@@ -292,30 +323,17 @@ class Builder:
         node: Any,
         kind: Any,
         x: View,
-        y: View,
         constants: Scaling,
         lanes: tuple[int, ...],
-        places: tuple[int, int] = (0, 0),
+        operand: Operand,
+        scores: Any = None,
         **more: Any,
     ) -> None:
-        """A convolution of x whose weights are y."""
-        name = node.outputs[0]
+        """A convolution of x whose weights are `operand`, or an attention of these `scores`, whose queries are x."""
+        name, size = node.outputs[0], (x.height, x.width)
         requant = Requant(
             self.scheme, constants.out, np.array([constants.multiplier], float), np.array([constants.shift], np.int64)
         )
-        rows, columns = (int(n) for n in node.get_attr("window"))
-        keys = rows * columns or y.height * y.width
-        operand = Operand(
-            y.sources[0],
-            y.lanes,
-            int(node.get_attr("heads")),
-            keys,
-            y.quant.zero_point,
-            (rows, columns),
-            alike=self.alike(y, rows, columns),
-            places=places,
-        )
-        size = (x.height, x.width)
         op = Op(
             name,
             kind,
@@ -329,28 +347,35 @@ class Builder:
             requant,
             self.no_tile,
             operand=operand,
-            idle=keys * self.idle_channels(node),
+            idle=operand.keys * self.idle_channels(scores or node),
             **more,
         )
         self.emit(op, lanes, size, constants.out)
 
-    def places(self, keys: str, heads: int, window: tuple[int, int]) -> tuple[int, int]:
-        """`Operand.places` of a view of keys: two constants, all but one zero in each row (column), and then something else."""
-        k, tm = self.views[keys], self.engine.tm
+    def places(self, queries: str, keys: str) -> tuple[View, tuple[int, int], int] | None:
+        """Keys of one head whose first channels are two constants, of which each key has but one that is not zero, its row's and
+        its column's: the other channels as a view of one source, `Operand.places` and `unit`. None of any others.
+        """
+        q, k, tm = self.views[queries], self.views[keys], self.engine.tm
+        if len(k.sources) != 3 or k.width % tm or k.height % tm or CHUNK % k.width:  # a chunk is whole rows of keys
+            return None
+        rest = k.sources[2]
+        tensor, places = self.tensors[rest.tensor], (k.height // tm, k.width // tm)
+        plain = not any(source.upsample for source in (*q.sources, *k.sources)) and not (rest.top or rest.left)
+        if not plain or q.lanes != k.lanes or (tensor.height, tensor.width) != (k.height, k.width):
+            return None
         held = [self.constants.get(source.tensor) for source in k.sources[:2]]
-        if heads > 1 or window != (0, 0) or len(k.sources) < 3 or k.width % tm or k.height % tm:
-            return 0, 0
-        sizes = tuple(None if v is None else v.shape for v in held)
-        size = (k.height, k.width)
-        if sizes != ((k.height, *size), (k.width, *size)):
-            return 0, 0
-        by_row, by_column = (np.asarray(v) for v in held)
-        of_row, of_column = np.eye(k.height, dtype=bool)[:, :, None], np.eye(k.width, dtype=bool)[:, None, :]
-        if (by_row[~np.broadcast_to(of_row, by_row.shape)]).any():
-            return 0, 0
-        if (by_column[~np.broadcast_to(of_column, by_column.shape)]).any():
-            return 0, 0
-        return k.height // tm, k.width // tm
+        rows, columns = np.eye(k.height)[:, :, None], np.eye(k.width)[:, None, :]
+        unit = int(np.max(held[0])) if held[0] is not None else 0
+        for constant, one in zip(held, (rows, columns), strict=True):
+            wanted = np.broadcast_to(one * unit, (len(one), k.height, k.width))
+            if constant is None or not np.array_equal(constant, wanted):
+                return None
+        channels = k.height + k.width
+        if k.lanes[:channels] != tuple(range(channels)):
+            return None
+        lanes = tuple(lane - channels if lane >= 0 else -1 for lane in k.lanes[channels:])
+        return replace(k, sources=(rest,), lanes=lanes, channels=k.channels - channels), places, unit
 
     def alike(self, y: View, rows: int, columns: int) -> tuple[bool, bool]:
         """Whether a constant map is the same in windows below each other, and in those beside each other."""
@@ -435,14 +460,16 @@ class Builder:
         """Give the op its tile and its output tensor, of these lanes and this size."""
         made, grid = spread_lanes(lanes, op.spread, self.engine.tm), (size[0] // op.spread, size[1] // op.spread)
         groups = groups_between(op, made, self.engine.tm)
-        window, within = (op.operand.window, op.operand.within) if op.operand is not None else ((0, 0), (0, 0))
-        places = op.operand.places if op.operand is not None else (0, 0)
+        more: dict[str, Any] = {} if op.operand is None else keys_of(op)
         tile = choose_tile(
-            self.engine, op.window, grid, groups, op.multiplies, op.name, op.special, window, within, op.spread, places
+            self.engine, op.window, grid, groups, op.multiplies, op.name, special=op.special, spread=op.spread, **more
         )
         self.ops.append(replace(op, tile=tile))
-        few = op.kind != "scores" or (max(lanes) + 1) * size[0] * size[1] < attention.MANY_SCORES
-        self.tensor(op.out, lanes, size, quant, reference=reference or op.out, compared=few)
+        self.tensor(op.out, lanes, size, quant, reference=reference or op.out, **self.more_of(op, lanes, size))
+
+    def more_of(self, op: Op, lanes: tuple[int, ...], size: tuple[int, int]) -> dict[str, Any]:
+        """What is said of an op's output besides."""
+        return {}
 
     def windowed(
         self,
@@ -543,13 +570,11 @@ def check_channels(name: str, x: View) -> None:
         raise HlsgenError(f"LayerNorm at {name} has {x.channels} channels, at most {MOST_CHANNELS} are supported")
 
 
-def score_lanes(heads: int, keys: int, tm: int) -> tuple[int, ...]:
-    """Of a map of scores: head by head a block for the rows' largest, then the keys'."""
-    rows = padded_lanes(keys, frozenset(), tm)
-    lanes: list[int] = []
-    for head in range(heads):
-        lanes += [-1] * tm + [head * keys + j if j >= 0 else -1 for j in rows]
-    return tuple(lanes)
+def keys_of(op: Op) -> dict[str, Any]:
+    """What an `OpShape` says of the keys of scores or of an attention."""
+    assert op.operand is not None
+    keys = op.operand.keys if op.values is not None else 0
+    return {"window_of_keys": op.operand.window, "within": op.operand.within, "places": op.operand.places, "keys": keys}
 
 
 def class_of(node: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hlsgen.errors import HlsgenError
+from hlsgen.models import attention
 from hlsgen.program import lower
 from hlsgen.program.arithmetic import Requant
 from hlsgen.program.attention import MOST_KEYS
@@ -81,11 +82,16 @@ class DynamicBuilder(lower.Builder):
         plain = not any(source.upsample for source in (*q.sources, *k.sources))
         if not (plain and q.lanes == k.lanes and headed(q, heads, self.engine.tm)):
             q, k = self.by_head(node.inputs[0], heads), self.by_head(node.inputs[1], heads)
-        self.multiplication(node, "scores", q, k, lower.score_lanes(heads, self.keys(node, k), self.engine.tm))
+        self.multiplication(node, "scores", q, k, score_lanes(heads, self.keys(node, k), self.engine.tm))
 
     def _attend(self, node: Any) -> None:
         v = self.by_head(node.inputs[1], int(node.get_attr("heads")))
         self.multiplication(node, "attend", self.views[node.inputs[0]], v, v.lanes)
+
+    def more_of(self, op: Op, lanes: tuple[int, ...], size: tuple[int, int]) -> dict[str, Any]:
+        if op.kind != "scores" or (max(lanes) + 1) * size[0] * size[1] < attention.MANY_SCORES:
+            return {}
+        return {"compared": not any(op.out in n.inputs and lower.class_of(n) == "HlsgenAttend" for n in self.nodes)}
 
     def keys(self, node: Any, k: View) -> int:
         rows, columns = (int(n) for n in node.get_attr("window"))
@@ -152,6 +158,15 @@ class DynamicBuilder(lower.Builder):
                 f"scheme dynamic cannot move the channels of {name}, which an op does not address as they lie; use --scheme fixed"
             )
         self.windowed(self.fresh(name), x, Window(), (x.height, x.width), "elementwise", reference=name)
+
+
+def score_lanes(heads: int, keys: int, tm: int) -> tuple[int, ...]:
+    """Of a map of scores: head by head a block for the rows' largest, then the keys'."""
+    rows = padded_lanes(keys, frozenset(), tm)
+    lanes: list[int] = []
+    for head in range(heads):
+        lanes += [-1] * tm + [head * keys + j if j >= 0 else -1 for j in rows]
+    return tuple(lanes)
 
 
 def _of_image(weights: Any, scale: Floats, bias: Floats, image: TensorQ) -> tuple[Floats, Floats]:

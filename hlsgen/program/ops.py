@@ -162,8 +162,8 @@ class Operand:
     lane (-1: none). zero_point: of its integers. keys: tokens, height * width. window: (rows, columns) of the windows within
     which queries meet keys, in maps of one size; (0, 0): all meet all. others: sources that follow the first, in scheme `dynamic`.
     alike: whether the windows below each other, beside each other have equal keys (a constant map's). places: how many blocks of
-    a key's channels say, before all others, by a one alone in which row it lies, and how many in which column; (0, 0): none, or
-    blocks of keys do not lie in one row: then nothing is skipped.
+    channels of a key, before those of `source`, say by `unit` alone in which row it lies, and how many in which column; no tensor
+    holds them. (0, 0): none.
     """
 
     source: Source
@@ -175,12 +175,21 @@ class Operand:
     others: tuple[Source, ...] = ()
     alike: tuple[bool, bool] = (False, False)
     places: tuple[int, int] = (0, 0)
+    unit: int = 0
 
     @property
     def within(self) -> tuple[int, int]:
         """Rows and columns of queries that meet the same keys, in which a tile has to lie; 0: any number."""
         rows, columns = (0 if alike else n for n, alike in zip(self.window, self.alike, strict=True))
         return rows, columns
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Of an attention: the scores' quantization, and the shift that takes sums of queries times keys to it."""
+
+    scores: TensorQ
+    shift: int
 
 
 @dataclass(frozen=True)
@@ -198,15 +207,16 @@ class Op:
 
     lanes: logical input channel of each physical input lane (-1: none). weights: int8 [O, I / groups, KH, KW] and bias:
     int32 [O] (zero point folded in) of a convolution; pools and elementwise ops have neither and take the maximum over
-    their window. operand: what scores and attention multiply by instead (docs/arithmetic-attention.md); their requant has one
-    multiplier and shift for the whole tensor, and an attention the int8 [256] exponents; blocks of scores begin with one, without
-    channels, that holds the rows' largest. table: int8 [2**pre bits] or None. residual: the blocks added after the table, in the
-    lanes of `out`. norm: a LayerNorm's constants; its sources are its input, twice: first its sums are taken.
-    spread: above 1, the channels it makes are spread * spread times the tensor's, by (row, column, channel): they are stored as
-    pixels (`Program.made`). idle: products a pixel with what is zero by construction, not counted as multiply-accumulates
+    their window. operand: the keys that scores multiply by instead (docs/arithmetic-attention.md). An attention's sources are its
+    queries; it has `values` too, as many heads and tokens of them, and `softmax` for the scores between, which are no tensor. The
+    requant of both has one multiplier and shift for the whole tensor. table: int8 [2**pre bits] or None. residual: the blocks added
+    after the table, in the lanes of `out`. norm: a LayerNorm's constants; its sources are its input, twice: first its sums are
+    taken. spread: above 1, the channels it makes are spread * spread times the tensor's, by (row, column, channel): they are stored
+    as pixels (`Program.made`). idle: products a pixel with what is zero by construction, not counted as multiply-accumulates
     (`hlsgen.macs`): of weights folded, of keys that say where they lie.
 
-    floats: of scheme `dynamic`: then there are no bias, requantization, table, addition or norm (docs/arithmetic-dynamic.md),
+    floats: of scheme `dynamic`: an attention is two ops there, and blocks of scores begin with one, without channels, that holds
+    the rows' largest; then there are no bias, requantization, table, addition or norm (docs/arithmetic-dynamic.md),
     weights are int8 or int16, and a LayerNorm has its input as `residual` too.
     """
 
@@ -227,7 +237,8 @@ class Op:
     residual: Source | None = None
     addition: Addition | None = None
     operand: Operand | None = None
-    exponents: npt.NDArray[np.int8] | None = None
+    values: Operand | None = None
+    softmax: Softmax | None = None
     norm: Norm | None = None
     spread: int = 1
     idle: int = 0
@@ -236,7 +247,8 @@ class Op:
     @property
     def reads(self) -> tuple[str, ...]:
         """The tensors that the op reads."""
-        operand = () if self.operand is None else (self.operand.source, *self.operand.others)
+        operands = (held for held in (self.operand, self.values) if held is not None)
+        operand = [source for held in operands for source in (held.source, *held.others)]
         residual = () if self.residual is None else (self.residual,)
         return tuple(dict.fromkeys(source.tensor for source in (*self.sources, *operand, *residual)))
 
@@ -252,10 +264,11 @@ class Op:
 
     @property
     def macs_per_pixel(self) -> int:
-        if (
-            self.operand is not None
-        ):  # of attention, lanes are keys; of scores, channels: each meets all of the operand's
-            return self.operand.keys * (max(self.operand.lanes) + 1) - self.idle
+        if self.operand is not None:  # each query meets all keys, and their values
+            channels = max(self.operand.lanes) + 1
+            if self.values is not None:
+                channels = max(self.lanes) + 1 + max(self.values.lanes) + 1
+            return self.operand.keys * channels - self.idle
         return 0 if self.weights is None else int(self.weights.size) - self.idle
 
 

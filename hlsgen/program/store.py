@@ -13,10 +13,10 @@ from hlsgen.errors import HlsgenError
 from hlsgen.program.arithmetic import Addition, Requant
 from hlsgen.program.dynamic import FloatOp
 from hlsgen.program.layer_norm import Norm
-from hlsgen.program.ops import EngineConfig, Op, Operand, Program, Source, Tensor, Tile, Window
+from hlsgen.program.ops import EngineConfig, Op, Operand, Program, Softmax, Source, Tensor, Tile, Window
 from hlsgen.quantize.spec import TensorQ
 
-ARRAYS = ("weights", "bias", "table", "exponents")
+ARRAYS = ("weights", "bias", "table")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -26,7 +26,7 @@ def save(program: Program, folder: Path) -> None:
     ops = []
     for i, op in enumerate(program.ops):
         row = {f.name: getattr(op, f.name) for f in fields(op) if f.name not in (*ARRAYS, "requant", "norm", "floats")}
-        for name in ("in_quant", "window", "tile", "residual", "addition", "operand"):
+        for name in ("in_quant", "window", "tile", "residual", "addition", "operand", "values", "softmax"):
             row[name] = asdict(row[name]) if row[name] is not None else None
         row["sources"] = [asdict(s) for s in op.sources]
         row["requant"] = {"scheme": op.requant.scheme, "out": asdict(op.requant.out)}
@@ -97,6 +97,10 @@ def _op(row: dict[str, Any], arrays: dict[str, Any], i: int) -> Op:
             "tile": Tile(**row["tile"]),
             "residual": Source(**row["residual"]) if row["residual"] else None,
             "operand": _operand(row["operand"]) if row["operand"] else None,
+            "values": _operand(row["values"]) if row["values"] else None,
+            "softmax": Softmax(**row["softmax"] | {"scores": TensorQ(**row["softmax"]["scores"])})
+            if row["softmax"]
+            else None,
             "floats": _floats(row["floats"], arrays.get(f"{i}.scale"), arrays.get(f"{i}.offset"))
             if row.get("floats")
             else None,

@@ -1,6 +1,7 @@
 """The choice of an op's tile: the fewest cycles by the cost model within the engine's buffers."""
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +10,8 @@ from hlsgen.cost.hardware import Link
 from hlsgen.cost.shape import OpShape
 from hlsgen.cost.streams import Depths, stream_depths
 from hlsgen.errors import HlsgenError
+from hlsgen.program.attention import CHUNK
+from hlsgen.program.chunks import MERGED, STRIP
 from hlsgen.program.groups import BlockGroups
 from hlsgen.program.ops import MOST_PIXELS, EngineConfig, Tile, Window
 
@@ -27,13 +30,9 @@ def choose_tile(
     groups: BlockGroups,
     convolves: bool,
     where: str,
-    special: str = "",
-    window_of_keys: tuple[int, int] = (0, 0),
-    within: tuple[int, int] = (0, 0),
-    spread: int = 1,
-    places: tuple[int, int] = (0, 0),
+    **more: Any,
 ) -> Tile:
-    """A good tile before the part is known; size: the output's height and width.
+    """A good tile before the part is known; size: the output's height and width; more: of `OpShape`.
 
     Raises:
         HlsgenError: where not even one pixel's patch fits the patch buffer.
@@ -42,21 +41,7 @@ def choose_tile(
     size_in = ((size[0] - 1) * sh + kh, (size[1] - 1) * sw + kw)
     blocks = groups.count * groups.inputs
     channels = groups.count * groups.outputs * engine.tm
-    shape = OpShape(
-        window,
-        size_in,
-        size,
-        groups,
-        convolves,
-        ((blocks, 0),),
-        engine.tm,
-        channels,
-        special=special,
-        window_of_keys=window_of_keys,
-        within=within,
-        spread=spread,
-        places=places,
-    )
+    shape = OpShape(window, size_in, size, groups, convolves, ((blocks, 0),), engine.tm, channels, **more)
     return best_tile(engine, shape, Link(), stream_depths(engine), where)[0]
 
 
@@ -83,10 +68,11 @@ def candidates(engine: EngineConfig, shape: OpShape) -> tuple[Ints, Ints, Ints]:
     """The legal tiles worth trying: equal cuts of height and width; rows, columns, blocks, each int64 [n].
 
     Legal: the patch fits PATCH_DEPTH (in attention, and where channels are stored as pixels, no more than MOST_PIXELS), the tile's
-    groups of TP pixels times its blocks fit ACC_DEPTH, and blocks divide the group's output blocks where there are several groups.
+    groups of TP pixels times its blocks fit ACC_DEPTH, an attention's scores and merged sums stay on chip, and blocks divide the
+    group's output blocks where there are several groups.
     Of equally wide and deep tiles only the tallest few are listed.
     """
-    return _candidates(
+    rows, cols, blocks = _candidates(
         min(engine.patch_depth, MOST_PIXELS) if shape.special or shape.spread > 1 else engine.patch_depth,
         engine.acc_depth if shape.special != "norm" else 0,
         engine.tp,
@@ -95,8 +81,17 @@ def candidates(engine: EngineConfig, shape: OpShape) -> tuple[Ints, Ints, Ints]:
         shape.groups,
         shape.convolves,
         shape.within,
-        max(1, shape.places[1]),
+        max(shape.size_out) if shape.keys else TALLEST,
     )
+    if not shape.keys:
+        return rows, cols, blocks
+    # An attention: all of a head's values, and what is held of a tile on chip.
+    chunk, total = min(CHUNK // engine.tm, -(-shape.keys // engine.tm)), shape.groups.outputs
+    slots = -(-rows * cols // engine.tp) * chunk
+    legal = (blocks == total) & (slots <= min(STRIP, engine.acc_depth))
+    if shape.keys > CHUNK:
+        legal &= (rows * cols * total * engine.tm <= MERGED) | (rows * cols == 1)
+    return rows[legal], cols[legal], blocks[legal]
 
 
 @lru_cache(maxsize=4096)
@@ -109,7 +104,7 @@ def _candidates(
     groups: BlockGroups,
     convolves: bool,
     within: tuple[int, int],
-    together: int,
+    tallest: int,
 ) -> tuple[Ints, Ints, Ints]:
     (kh, kw), (sh, sw) = window.kernel, window.stride
     outputs = groups.outputs if convolves else 1
@@ -119,12 +114,11 @@ def _candidates(
         counts = sorted({-(-outputs // parts) for parts in range(1, outputs + 1)})
     else:
         counts = [b for b in range(1, outputs + 1) if outputs % b == 0]
-    counts = [b for b in counts if b % together == 0]
     heights_widths = [_divisors(w) if w else _splits(n) for n, w in zip(size, within, strict=True)]
     rows, cols, blocks = np.meshgrid(*heights_widths, np.array(counts), indexing="ij")
     patch = ((rows - 1) * sh + kh) * ((cols - 1) * sw + kw)
     legal = (patch <= patch_depth) & (-(-rows * cols // tp) * blocks <= acc_depth)
-    legal &= np.cumsum(legal, axis=0) <= TALLEST
+    legal &= np.cumsum(legal, axis=0) <= tallest
     return rows[legal], cols[legal], blocks[legal]
 
 

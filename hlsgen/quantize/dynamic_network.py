@@ -15,14 +15,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, fx, nn
 
-from hlsgen.models import attention
-from hlsgen.models.attention import attention_scores
 from hlsgen.models.network import ATTENTION, check, constant_of
 from hlsgen.program.dynamic import FLOAT, F, Floats, quantize_conv, quantize_linear
 from hlsgen.quantize.dynamic import DynamicLinear
 from hlsgen.quantize.spec import ConvQ, QuantSpec, TensorQ
 from hlsgen.quantize.store import read_spec, write_spec
-from hlsgen.quantize.structure import is_tensor, placeholder
+from hlsgen.quantize.structure import is_tensor, placeholder, too_many
 
 IMAGE = TensorQ(1 / 255, -128)
 """A picture's 256 levels."""
@@ -200,7 +198,7 @@ class _Run(fx.Interpreter):
             result = constant_of(self.module, n)  # type: ignore[arg-type]
         else:
             result = super().run_node(n)
-        if is_tensor(n) and not (n.target is attention_scores and result.numel() >= attention.MANY_SCORES):
+        if is_tensor(n) and not too_many(n, result.numel()):
             self.made(n.name, result)
         return result
 

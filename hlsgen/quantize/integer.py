@@ -14,7 +14,6 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from hlsgen.errors import HlsgenError
-from hlsgen.models import attention
 from hlsgen.models.attention import (
     WHOLE,
     Window,
@@ -30,13 +29,12 @@ from hlsgen.models.attention import (
 from hlsgen.models.network import activation_kind, constant_of, inputs, run_prompts
 from hlsgen.models.norm import ChannelNorm
 from hlsgen.program.arithmetic import activation_table, addition, conv_requant
-from hlsgen.program.attention import attend_scaling, exponents, scores_scaling
+from hlsgen.program.attention import CHUNK, FACTOR_BITS, FRACTION, attend_scaling, exponents, factors, scores_scaling
 from hlsgen.program.layer_norm import layer_norm, norm_constants
 from hlsgen.quantize.spec import QuantSpec, TensorQ
-from hlsgen.quantize.structure import is_tensor, module_of
+from hlsgen.quantize.structure import is_tensor, module_of, too_many
 
 EXACT32 = 1 << 24
-EXACT_KEYS = 1024  # products of their weights (7 bits) and values (8 bits) have sums below EXACT32
 EXACT64 = 1 << 53
 
 
@@ -149,29 +147,46 @@ class Scores:
 
 
 class Attend:
-    """Softmax by table, and its product with the values."""
+    """Softmax by table, chunk by chunk of the keys, and its product with the values."""
 
     def __init__(self, spec: QuantSpec, s: TensorQ, v: TensorQ, out: TensorQ) -> None:
         self.table = torch.from_numpy(exponents(s).astype(np.float32))
+        self.factors = torch.from_numpy(factors(s))
         self.scaling = attend_scaling(spec.scheme, v, out)
         self.zero_point = v.zero_point
 
     def __call__(self, s: Tensor, v: Tensor, heads: int, window: Window = WHOLE) -> Tensor:
         if window != WHOLE:
             return joined(self(windows(s, window), windows(v, window), heads), v.shape[2:])
-        rows = tokens(s, heads)
-        below = (rows.amax(2, keepdim=True) - rows).int()
-        p = self.table.index_select(0, below.reshape(-1)).reshape(below.shape)  # [N, heads, keys, queries]
-        total = p.sum(2, keepdim=True)  # below 2**24, as the products of so many keys are
-        exponent = torch.frexp(total).exponent.long() - 1  # floor(log2(total))
-        factor = torch.div(self.scaling.multiplier * 2**exponent, total.long(), rounding_mode="floor")
-        values, acc = tokens(v, heads), -self.zero_point * total.double()
-        for j in range(0, p.shape[2], EXACT_KEYS):
-            acc = acc + values[..., j : j + EXACT_KEYS] @ p[:, :, j : j + EXACT_KEYS]
-        acc = acc.long()
-        y = _shifted(acc * factor, self.scaling.shift + exponent) + self.scaling.out.zero_point
+        rows, values = tokens(s, heads), tokens(v, heads)
+        largest, total, sums = self._chunk(rows[:, :, :CHUNK], values[..., :CHUNK])
+        for j in range(CHUNK, rows.shape[2], CHUNK):
+            other, more, others = self._chunk(rows[:, :, j : j + CHUNK], values[..., j : j + CHUNK])
+            factor, below = self.factors[(other - largest).abs()], other <= largest
+            total = _merged(total, more, below, factor)
+            sums = _merged(sums, others, below, factor)
+            largest = torch.maximum(largest, other)
+        exponent = torch.frexp(total.double()).exponent.long() - 1  # floor(log2(total))
+        factor = torch.div(self.scaling.multiplier * 2**exponent, total, rounding_mode="floor")
+        y = _shifted(sums * factor, self.scaling.shift + exponent - FRACTION) + self.scaling.out.zero_point
         held = y.clamp(self.scaling.out.low, self.scaling.out.high).float()
         return held.reshape(len(s), -1, *s.shape[2:])
+
+    def _chunk(self, rows: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of scores [N, heads, keys, queries] and values [N, heads, e, keys]: the largest score, the weights' sum times 2**FRACTION
+        and the weighted values' sums, int64 [N, heads, 1 (e), queries]."""
+        largest = rows.amax(2, keepdim=True)
+        below = (largest - rows).int()
+        p = self.table.index_select(0, below.reshape(-1)).reshape(below.shape)
+        total = p.sum(2, keepdim=True).long()
+        sums = (values @ p).long() - self.zero_point * total  # below 2**24 before, so exact
+        return largest.long(), total << FRACTION, sums
+
+
+def _merged(held: Tensor, chunk: Tensor, below: Tensor, factor: Tensor) -> Tensor:
+    """The sum of two, of which the chunk's is scaled down where it is `below`, else what was held."""
+    scaled = _shifted(torch.where(below, chunk, held) * factor, torch.tensor(FACTOR_BITS))
+    return scaled + torch.where(below, held, chunk)
 
 
 def _shifted(x: Tensor, shift: Tensor) -> Tensor:
@@ -223,7 +238,7 @@ class _Run(fx.Interpreter):
         operation = self.operations.get(n.name)
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         result = super().run_node(n) if operation is None else operation(*args, **kwargs)
-        if is_tensor(n) and not (n.target is attention_scores and result.numel() >= attention.MANY_SCORES):
+        if is_tensor(n) and not too_many(n, result.numel()):
             self.made(n.name, result)
         return result
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from hlsgen.errors import HlsgenError
-from hlsgen.models.attention import attention_scores
+from hlsgen.models.attention import attend, attention_scores
 from hlsgen.models.network import ATTENTION, check
 from hlsgen.models.norm import ChannelNorm
 from hlsgen.quantize.calibrate import Floats, Histogram, Progress, Sample, Statistics, arrays, calibrate
@@ -22,7 +22,7 @@ from hlsgen.quantize.recipe import Recipe
 from hlsgen.quantize.refine import IMAGES, LARGEST_BATCH, refitted
 from hlsgen.quantize.relevance import Relevance, irrelevant, outputs_alike
 from hlsgen.quantize.rescale import best_unit, free_groups, rescaled
-from hlsgen.quantize.scales import activation_scale, pre_activation_scale
+from hlsgen.quantize.scales import activation_scale, pre_activation_scale, score_scale
 from hlsgen.quantize.spec import ALMOST, DEFAULT_PRE_BITS, SCHEMES, QuantSpec, Scheme, TensorQ
 from hlsgen.quantize.store import read_spec, write_spec
 from hlsgen.quantize.structure import activations_fed, finest_of_constants, module_of, outputs, shared_scales, symmetric
@@ -315,7 +315,11 @@ def choose_scales(
     for node in network.graph.nodes:
         if node.target is attention_scores and list(share.values()).count(share[node.name]) == 1:
             a, b = (chosen[share[x.name]].scale for x in node.args[:2])
-            chosen[node.name] = activation_scale(groups[node.name], scheme, recipe, finest=a * b)
+            seen = groups[node.name]
+            if any(user.target is attend for user in node.users):
+                chosen[node.name] = score_scale(seen, scheme, recipe, a * b)
+            else:
+                chosen[node.name] = activation_scale(seen, scheme, recipe, finest=a * b)
         elif node.name in fed:
             function = _function(network, fed[node.name])
             unit = best_unit(module_of(network, node), recipe.bits_of(node.name)) if free else 1.0

@@ -38,6 +38,27 @@ def activation_scale(
     return _best(seen, candidates)
 
 
+def score_scale(seen: Histogram, scheme: Scheme, recipe: Recipe, unit: float) -> TensorQ:
+    """The quantization of scores that a softmax reads: a power of two, at least 1, times `unit`, the scale of their sums.
+
+    Softmax does not see the zero point: outside `fixed` it is whichever holds the range best.
+    """
+    if scheme == "fixed":
+        return activation_scale(seen, scheme, recipe, finest=unit)
+    low, high = _extremes(seen, recipe)
+    top = max(0, int(np.ceil(np.log2(max(high - low, 1e-30) / 255 / unit))))
+    candidates = []
+    for exponent in range(top, max(-1, top - POWERS), -1):
+        scale = float(np.float32(unit * 2.0**exponent))
+        zeros = (-128 - low / scale, 127 - high / scale)
+        candidates += [TensorQ(scale, int(np.clip(np.rint(zero), -128, 127))) for zero in zeros]
+    if recipe.ranges in ("minmax", "percentile"):
+        return candidates[0]
+    if recipe.ranges == "histogram":
+        return min(candidates, key=lambda q: _divergence(seen, q))
+    return _best(seen, candidates)
+
+
 def pre_activation_scale(
     seen: Histogram,
     bits: int,

@@ -7,7 +7,7 @@ import torch
 from torch import fx, nn
 
 from hlsgen.models import attention
-from hlsgen.models.attention import attention_scores, cropped, depth_to_space, grown
+from hlsgen.models.attention import attend, attention_scores, cropped, depth_to_space, grown
 from hlsgen.models.network import ATTENTION, activation_kind, constant_of
 
 
@@ -98,8 +98,15 @@ def left_out(network: fx.GraphModule, shape: tuple[int, int, int]) -> set[str]:
     """The nodes whose integers are not kept: scores too many for it. shape: the image's (C, H, W)."""
     from hlsgen.frontend.onnx_write import shapes
 
-    large = {name for name, size in shapes(network, shape).items() if math.prod(size) >= attention.MANY_SCORES}
-    return {node.name for node in network.graph.nodes if node.target is attention_scores and node.name in large}
+    known = shapes(network, shape)
+    nodes = [node for node in network.graph.nodes if node.name in known]
+    return {node.name for node in nodes if too_many(node, math.prod(known[node.name]))}
+
+
+def too_many(node: fx.Node, elements: int) -> bool:
+    """Whether these are scores that a softmax reads, too many to keep."""
+    read = node.target is attention_scores and any(user.target is attend for user in node.users)
+    return read and elements >= attention.MANY_SCORES
 
 
 def placeholder(network: fx.GraphModule) -> fx.Node:

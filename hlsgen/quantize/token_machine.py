@@ -19,7 +19,6 @@ from hlsgen.errors import HlsgenError
 from hlsgen.models.network import activation_kind
 from hlsgen.models.sam import vocabulary as v
 from hlsgen.program.arithmetic import (
-    Ints,
     activation_table,
     add,
     addition,
@@ -28,7 +27,7 @@ from hlsgen.program.arithmetic import (
     requantize,
     round_shift_even,
 )
-from hlsgen.program.attention import attend_scaling, exponents, floor_log2, scale, scores_scaling
+from hlsgen.program.attention import attend_scaling, scale, scores_scaling, weighted
 from hlsgen.program.layer_norm import layer_norm, norm_constants
 from hlsgen.quantize.integer import EXACT64
 from hlsgen.quantize.spec import QuantSpec, TensorQ
@@ -260,18 +259,12 @@ def _add_relative(node: fx.Node, spec: QuantSpec) -> Callable[[Tensor, Tensor, T
 
 
 def _attend(s: TensorQ, values: TensorQ, out: TensorQ) -> Callable[[Tensor, Tensor], Tensor]:
-    table, scaling = exponents(s).astype(np.int64), attend_scaling("fixed", values, out)
+    scaling = attend_scaling("fixed", values, out)
 
     def some(scored: Tensor, held: npt.NDArray[np.float64]) -> Tensor:
         """Scores [B, heads, n, M] and values [B, heads, M, e]: tokens [B, n, heads*e]."""
-        rows: Ints = scored.long().numpy()
-        p = table[rows.max(-1, keepdims=True) - rows]
-        total = p.sum(-1, keepdims=True)
-        n = floor_log2(total)
-        factor = (np.int64(scaling.multiplier) << n) // total
-        acc = (p.astype(np.float64) @ held).astype(np.int64)
-        y = np.clip(round_shift_even(acc * factor, scaling.shift + n), out.low, out.high)
-        return _tensor(y).transpose(1, 2).flatten(2)
+        y = weighted(scored.numpy().swapaxes(-1, -2), held.swapaxes(-1, -2), s, 0, scaling)
+        return _tensor(y.swapaxes(-1, -2)).transpose(1, 2).flatten(2)
 
     def apply(scored: Tensor, value: Tensor) -> Tensor:
         held = v.split_heads(value, scored.shape[1]).double().numpy()

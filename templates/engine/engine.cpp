@@ -6,7 +6,7 @@
 //        `-- parameters -------' |
 //   load_residual ---------------'
 //
-// Where a network has attention, load_residual also gives mac keys and values, and mac gives epilogue its rows' sums. In scheme
+// Where a network has attention, load_residual also gives mac keys and values, and mac gives epilogue its rows' sums and largest. In scheme
 // dynamic load_input gives these, and with them the scale of what mac sums up.
 #include "engine.h"
 
@@ -23,8 +23,8 @@ static void run_op(int index, const beat_t *feature_maps, const beat_t *residual
     hls::stream<beat_t> output("output");
 #ifdef ATTENTION
     hls::stream<beat_t> operand("operand");
-    hls::stream<row_sum_t> row_sums("row_sums");
-// A tile's sums all go before the products that are divided by them.
+    hls::stream<row_t> row_sums("row_sums");
+// A tile's sums (a chunk's) all go before the products that are divided by them.
 #pragma HLS STREAM variable=row_sums depth=TILE_PIXELS
 #pragma HLS STREAM variable=operand depth=WEIGHT_DEPTH
 #endif

@@ -8,8 +8,8 @@
 #include "dynamic_epilogue.h"
 #else
 
-#ifdef ATTENTION
-#include "attention.h"
+#ifdef SOFTMAX
+#include "softmax.h"
 #endif
 #ifdef NORM
 #include "norm.h"
@@ -24,10 +24,10 @@ inline scaled_t round_shift_even(scaled_t x, int shift) {
     return (x + half - one + odd) >> shift;
 }
 
+#if SCHEME == SCHEME_NATIVE
 // The accumulator with its bias, requantized and clamped to [low, high].
 inline pre_t requantize(biased_t sum, const channel_t &c, int low, int high, int zero_point) {
 #pragma HLS INLINE
-#if SCHEME == SCHEME_NATIVE
     // QNNPACK: float32 product, rounded to an integer (ties to even) by adding and taking away 1.5 * 2^23.
     union {
         int bits;
@@ -40,16 +40,26 @@ inline pre_t requantize(biased_t sum, const channel_t &c, int low, int high, int
     const float magic = 12582912.0f;
     const int rounded = int((y + magic) - magic) + zero_point;
     return rounded < low ? low : rounded > high ? high : rounded;
+}
 #else
+// The accumulator with its bias, requantized.
+inline scaled_t scaled_by(biased_t sum, const channel_t &c) {
+#pragma HLS INLINE
 #if SCHEME == SCHEME_AFFINE || defined(ATTENTION)
     const scaled_t scaled = scaled_t(sum) * scaled_t(c.multiplier);
 #else
     const scaled_t scaled = sum;
 #endif
-    const scaled_t y = round_shift_even(scaled, c.shift) + scaled_t(zero_point);
-    return y < scaled_t(low) ? pre_t(low) : y > scaled_t(high) ? pre_t(high) : pre_t(y);
-#endif
+    return round_shift_even(scaled, c.shift);
 }
+
+// The same with its zero point, clamped to [low, high].
+inline pre_t clamped(scaled_t scaled, int low, int high, int zero_point) {
+#pragma HLS INLINE
+    const scaled_t y = scaled + scaled_t(zero_point);
+    return y < scaled_t(low) ? pre_t(low) : y > scaled_t(high) ? pre_t(high) : pre_t(y);
+}
+#endif
 
 // Residual addition of two 8-bit elements; ties to even, in `native` away from zero (QNNPACK's q8vadd).
 inline data_t add_residual(data_t a, data_t b, const op_t &op) {
@@ -69,7 +79,7 @@ inline data_t add_residual(data_t a, data_t b, const op_t &op) {
 
 inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sums_t> &in,
 #ifdef ATTENTION
-                     hls::stream<row_sum_t> &row_sums,
+                     hls::stream<row_t> &row_sums,
 #endif
 #ifdef NORM
                      hls::stream<moments_t> &moments,
@@ -89,15 +99,50 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
 #pragma HLS BIND_STORAGE variable=table type=ram_t2p impl=bram
 #endif
 #pragma HLS ARRAY_PARTITION variable=channels dim=2 complete
-#ifdef ATTENTION
+#ifdef SOFTMAX
     static channel_t rows[TILE_PIXELS];  // attention: what divides each pixel's row
-    static data_t largest[TILE_PIXELS];  // scores: each row's largest so far
-#pragma HLS DEPENDENCE variable=largest inter false
     const bool attends = op.kind == OP_SCORES || op.kind == OP_ATTEND;
+    row_t row;
+#pragma HLS ARRAY_PARTITION variable=row.sum complete
+#pragma HLS ARRAY_PARTITION variable=row.largest complete
+    for (int q = 0; q < MADE; q++) {
+#pragma HLS UNROLL
+        row.sum[q] = 0;
+        row.largest[q] = 0;
+    }
     channel_t scaling;
     scaling.bias = 0;
     scaling.multiplier = op.multiplier;
     scaling.shift = op.scaling_shift;
+#endif
+#ifdef MERGES
+    // Attention of several chunks of keys: sums that are relative to another largest score are merged. A chunk's is scaled down, or
+    // what was held; after the last chunk one pass more divides.
+    const int A_BEAT = BEAT / 4;
+    static factor_t factors[FACTORS / A_BEAT][A_BEAT];
+    static merged_t merged[MERGED_DEPTH][LANES];
+    static sum_t merged_sum[TILE_PIXELS];
+    static data_t merged_largest[TILE_PIXELS];
+    static bool lowered[TILE_PIXELS];  // whether it is what was held that is scaled down
+#pragma HLS ARRAY_RESHAPE variable=factors dim=2 complete
+#pragma HLS ARRAY_RESHAPE variable=merged dim=2 complete
+#pragma HLS DEPENDENCE variable=merged inter false
+#pragma HLS DEPENDENCE variable=merged_sum inter false
+#pragma HLS DEPENDENCE variable=merged_largest inter false
+    const bool merges = op.kind == OP_ATTEND && op.chunks > 1;
+    for (int i = 0; i < (merges ? FACTORS / A_BEAT : 0); i++) {
+#pragma HLS PIPELINE II=1
+#pragma HLS LOOP_TRIPCOUNT min=0 max=FACTORS
+        const beat_t b = parameters.read();
+        for (int j = 0; j < A_BEAT; j++) {
+#pragma HLS UNROLL
+            factors[i][j] = factor_t(int(b.v[4 * j] & 255) | int(b.v[4 * j + 1] & 255) << 8 | int(b.v[4 * j + 2] & 255) << 16);
+        }
+    }
+    const int chunks = merges ? op.chunks : 1, visits = merges ? op.chunks + 1 : 1;
+    int chunk = 0;
+#else
+    const int visits = 1;
 #endif
 
 #ifdef NORM
@@ -118,7 +163,7 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
         }
     }
     // Eight bytes a channel, least significant first: bias, multiplier; in fixed and affine the last byte is the shift.
-#ifdef ATTENTION
+#ifdef SOFTMAX
     const int parameter_channels = attends ? 0 : op.channels;
 #else
     const int parameter_channels = op.channels;
@@ -150,17 +195,52 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
     }
 
     walk_t w = walk_begin(op);
-    for (int t = 0; t < op.tiles; t++) {
+    for (int t = 0; t < times(visits, op.tiles); t++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_TILES
         const int pixels = times(tile_rows(w, op), tile_cols(w, op));
         const int blocks = tile_blocks(w, op);
-#ifdef ATTENTION
-        const bool head_ends = w.group == op.group_tiles - 1;
+#ifdef MERGES
+        const bool comes = chunk < chunks, held = merges && chunk > 0, divides = !merges || chunk == chunks;
+        int merged_at = 0;
+        chunk = chunk + 1 == visits ? 0 : chunk + 1;
+#else
+        const bool comes = true, divides = true;
+#endif
+#ifdef SOFTMAX
         const int divided = op.kind == OP_ATTEND ? pixels : 0;
+        int of_group = 0;  // pixel
         for (int i = 0; i < divided; i++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=0 max=TILE_PIXELS
-            rows[i] = row_constants(row_sums.read(), op);
+            if (comes && of_group % MADE == 0) row = row_sums.read();
+            const row_sum_t row_sum = comes ? row.sum[of_group % MADE] : row_sum_t(0);
+            const data_t row_largest = row.largest[of_group % MADE];
+            of_group++;
+            if (of_group == TP) of_group = 0;
+            sum_t sum = sum_t(row_sum) << SUM_FRACTION;
+            const int bias = -int(row_sum) * op.operand_zero;
+#ifdef MERGES
+            const int above = int(row_largest) - int(merged_largest[i]);
+            const bool lowers = comes && above > 0;
+            const int step = held && comes ? (lowers ? above : -above) : 0;
+            const factor_t factor = factors[step / A_BEAT][step % A_BEAT];
+            if (held) {
+                const sum_t down = scaled_sum(lowers ? merged_sum[i] : sum, factor);
+                sum = comes ? sum_t(down + (lowers ? sum : merged_sum[i])) : merged_sum[i];
+            }
+            merged_sum[i] = sum;
+            if (!held || lowers) merged_largest[i] = row_largest;
+            lowered[i] = lowers;
+            channel_t c = row_constants(sum, op);
+            if (!divides) {
+                c.multiplier = int(factor);
+                c.shift = FACTOR_BITS;
+            }
+#else
+            channel_t c = row_constants(sum, op);
+#endif
+            c.bias = bias;
+            rows[i] = c;
         }
 #endif
 #ifdef NORM
@@ -173,16 +253,13 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
 #endif
         for (int b = 0; b < blocks; b++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
-#ifdef ATTENTION
+#ifdef SOFTMAX
             const int block = attends ? 0 : w.block + b;
-            const bool row_begins = w.group == 0 && b == 0;
-            const int keys = head_ends && b == blocks - 1 ? op.last_keys : TM;
-            data_t most = -128;
 #else
             const int block = w.block + b;
 #endif
-#if defined(ATTENTION) || defined(NORM)
-            int row = 0;  // pixel of the tile
+#if defined(SOFTMAX) || defined(NORM)
+            int pixel_of_tile = 0;
 #endif
             sums_t sums;
             beat_t made, other;
@@ -192,63 +269,63 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
             for (int i = 0; i < length; i++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_EPILOGUE_CYCLES
-                if (pixel == 0 && lane == 0) sums = in.read();
+                if (comes && pixel == 0 && lane == 0) sums = in.read();
                 if (op.residual >= 0 && lane % BEAT == 0) other = residual.read();
-#ifdef ATTENTION
-                if (op.kind == OP_ATTEND) scaling = rows[row];
-                if (op.kind == OP_SCORES && lane == 0) most = row_begins ? data_t(-128) : largest[row];
+#ifdef SOFTMAX
+                if (op.kind == OP_ATTEND) scaling = rows[pixel_of_tile];
 #endif
                 for (int l = 0; l < LANES; l++) {
 #pragma HLS UNROLL
-#ifdef ATTENTION
+#ifdef SOFTMAX
                     const channel_t c = attends ? scaling : channels[block][lane + l];
 #else
                     const channel_t c = channels[block][lane + l];
 #endif
+#ifdef MERGES
+                    const biased_t come = biased_t(sums.v[pixel][lane + l]) + biased_t(c.bias);
+                    const biased_t before = held ? biased_t(merged[merged_at][l]) : biased_t(0);
+                    const bool down = held && (!comes || lowered[pixel_of_tile]);  // the one that is multiplied
+                    const biased_t sum = down ? before : come;
+#else
                     const biased_t sum = biased_t(sums.v[pixel][lane + l]) + biased_t(c.bias);
+#endif
+#if SCHEME == SCHEME_NATIVE
                     const pre_t pre = requantize(sum, c, op.pre_low, op.pre_high, op.zero_point);
+#else
+                    const scaled_t scaled = scaled_by(sum, c);
+                    const pre_t pre = clamped(scaled, op.pre_low, op.pre_high, op.zero_point);
+#endif
+#ifdef MERGES
+                    if (merges) merged[merged_at][l] = merged_t(scaled + scaled_t(down ? come : before));
+#endif
                     const int entry = int(pre) - op.pre_low;
                     data_t y = op.table ? table[l / 2][entry / BEAT][entry % BEAT] : data_t(pre);
 #ifdef NORM
-                    if (op.kind == OP_NORM) y = normalize(data_t(int(sums.v[pixel][lane + l])), norms[row], c, op);
+                    if (op.kind == OP_NORM) y = normalize(data_t(int(sums.v[pixel][lane + l])), norms[pixel_of_tile], c, op);
 #endif
                     if (op.residual >= 0) y = add_residual(y, other.v[(lane + l) % BEAT], op);
                     made.v[(lane + l) % BEAT] = int(y);
-#ifdef ATTENTION
-                    if (lane + l < keys && y > most) most = y;
-#endif
                 }
                 lane += LANES;
-                if (lane % BEAT == 0) out.write(made);
+                if (divides && lane % BEAT == 0) out.write(made);
+#ifdef MERGES
+                merged_at++;
+#endif
                 if (lane == TM) {
                     lane = 0;
-#ifdef ATTENTION
-                    if (op.kind == OP_SCORES) largest[row] = most;
-#endif
-#if defined(ATTENTION) || defined(NORM)
-                    row++;
+#if defined(SOFTMAX) || defined(NORM)
+                    pixel_of_tile++;
 #endif
                     pixel++;
                     if (pixel == TP) pixel = 0;
                 }
             }
         }
-#ifdef ATTENTION
-        // The head's rows are complete: their largest scores, in every lane of one more block.
-        const int told = op.kind == OP_SCORES && head_ends ? pixels * BLOCK_BEATS : 0;
-        for (int i = 0; i < told; i++) {
-#pragma HLS PIPELINE II=1
-#pragma HLS LOOP_TRIPCOUNT min=0 max=TILE_BEATS
-            const data_t most = largest[i / BLOCK_BEATS];
-            beat_t b;
-            for (int j = 0; j < BEAT; j++) {
-#pragma HLS UNROLL
-                b.v[j] = int(most);
-            }
-            out.write(b);
-        }
-#endif
+#ifdef MERGES
+        if (chunk == 0) walk_next(w, op);
+#else
         walk_next(w, op);
+#endif
     }
 }
 

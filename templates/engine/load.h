@@ -17,12 +17,23 @@ inline void load_input(int index, const beat_t *memory, hls::stream<beat_t> &out
 #pragma HLS INLINE off
     const op_t op = PROGRAM[index];
     walk_t w = walk_begin(op);
-    for (int t = 0; t < op.tiles; t++) {
+#ifdef SOFTMAX
+    // Queries come anew for every chunk of keys; what meets none of them does not.
+    chunk_t k = chunk_at(op, 0);
+    const bool attends = op.kind == OP_ATTEND;
+    const int visits = attends ? times(op.chunks, op.tiles) : op.tiles;
+#else
+    const int visits = op.tiles;
+#endif
+    for (int t = 0; t < visits; t++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_TILES
         const patch_t p = patch_of(w, op);
         int s = op.first_source, s_begin = 0;
         for (int c = 0; c < op.in_blocks; c++) {
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
+#ifdef SOFTMAX
+            if (attends && met_by(op, k, c).count == 0) continue;
+#endif
             const int block = w.first_block + c;
             while (block >= SOURCES[s].end) {
 #pragma HLS LOOP_TRIPCOUNT min=0 max=MAX_SOURCES
@@ -41,6 +52,14 @@ inline void load_input(int index, const beat_t *memory, hls::stream<beat_t> &out
             const int at = block_at + times(p.y_begin >> src.upsample, pitch);
             read_rows(memory, at, bursts, length, pitch, p.y_begin, src.upsample, out);
         }
+#ifdef SOFTMAX
+        if (attends) {
+            const int first = k.first + CHUNK_BLOCKS;
+            const bool more = first < op.key_blocks;
+            k = chunk_at(op, more ? first : 0);
+            if (more) continue;
+        }
+#endif
         walk_next(w, op);
     }
 }
@@ -80,12 +99,20 @@ inline void load_residual(int index, const beat_t *memory,
 inline void load_weights(int index, const beat_t *memory, hls::stream<beat_t> &parameters, hls::stream<beat_t> &out) {
 #pragma HLS INLINE off
     const op_t op = PROGRAM[index];
-#ifdef FILL_ATTENDS
+#ifdef SOFTMAX
     if (op.kind == OP_ATTEND) {
         for (int i = 0; i < EXPONENT_BEATS; i++) {
 #pragma HLS PIPELINE II=1
             out.write(memory[op.weights + i]);
         }
+    }
+#endif
+#ifdef MERGES
+    const int factor_beats = op.kind == OP_ATTEND && op.chunks > 1 ? FACTORS * 4 / BEAT : 0;
+    for (int i = 0; i < factor_beats; i++) {
+#pragma HLS PIPELINE II=1
+#pragma HLS LOOP_TRIPCOUNT min=0 max=FACTORS*4/BEAT
+        parameters.write(memory[op.parameters + i]);
     }
 #endif
 #ifdef ATTENTION

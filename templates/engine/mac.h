@@ -9,8 +9,8 @@
 #include "dot.h"
 #include "program.h"
 #include "walk.h"
-#ifdef ATTENTION
-#include "attention.h"
+#ifdef SOFTMAX
+#include "softmax.h"
 #endif
 #ifdef FILL_NORMS
 #include "norm.h"
@@ -20,8 +20,8 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
 #ifdef ATTENTION
                 hls::stream<beat_t> &operand,
 #endif
-#ifdef FILL_ATTENDS
-                hls::stream<row_sum_t> &row_sums,
+#ifdef SOFTMAX
+                hls::stream<row_t> &row_sums,
 #endif
 #ifdef FILL_NORMS
                 hls::stream<moments_t> &moments,
@@ -42,19 +42,31 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
     const bool norms = false;
     const int passes_from = 0;
 #endif
-#ifdef FILL_ATTENDS
-    // Attention: the first block of each head is for the fill only; the weights that it becomes come by a table.
-    const int skipped = op.kind == OP_ATTEND ? 1 : passes_from;
-    const int COPIES = (BEAT + 1) / 2;  // two elements of a beat read a copy of the table
+    const int skipped = passes_from;
+#ifdef SOFTMAX
+    // Attention, chunk by chunk of the keys: steps that make scores of the queries' blocks, which stay here with each pixel's
+    // largest; then steps whose patches are filled with the weights that a table makes of them.
+    const bool attends = op.kind == OP_ATTEND;
+    const int COPIES = MADE * BEAT / 2;  // two elements read a copy of the table
     static data_t exponents[COPIES][EXPONENT_BEATS][BEAT];
-    static data_t largest[TILE_PIXELS];
-    static row_sum_t row_sum[TILE_PIXELS];
+    static data_t strip[TP][STRIP_DEPTH][TM];
+    static data_t largest[TP][TILE_GROUPS];
+    static row_sum_t row_sum[MADE][TILE_PIXELS];
 #pragma HLS ARRAY_PARTITION variable=exponents dim=1 complete
 #pragma HLS ARRAY_RESHAPE variable=exponents dim=3 complete
-#pragma HLS DEPENDENCE variable=largest inter false
+#pragma HLS ARRAY_PARTITION variable=strip dim=1 complete
+#pragma HLS ARRAY_RESHAPE variable=strip dim=3 complete
+#pragma HLS ARRAY_PARTITION variable=largest dim=1 complete
+#pragma HLS BIND_STORAGE variable=largest type=ram_1wnr impl=lutram
+#pragma HLS DEPENDENCE variable=strip inter false
+#pragma HLS DEPENDENCE variable=strip intra false
+#pragma HLS ARRAY_PARTITION variable=row_sum dim=1 complete
 #pragma HLS DEPENDENCE variable=row_sum inter false
-    row_sum_t total_weight = 0;
-    const int exponent_beats = op.kind == OP_ATTEND ? EXPONENT_BEATS : 0;
+    row_sum_t total_weight[MADE];
+    data_t weight[MADE][TM];
+#pragma HLS ARRAY_PARTITION variable=total_weight complete
+#pragma HLS ARRAY_PARTITION variable=weight complete dim=0
+    const int exponent_beats = attends ? EXPONENT_BEATS : 0;
     for (int i = 0; i < exponent_beats; i++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=0 max=EXPONENT_BEATS
@@ -67,8 +79,6 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
             }
         }
     }
-#else
-    const int skipped = passes_from;
 #endif
 
     // Double-buffered patches, one copy a pixel of the array so that each copy is read once a cycle.
@@ -94,6 +104,10 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
 
     walk_t filled = walk_begin(op), computed = walk_begin(op);
     int fill_block = 0, compute_block = 0;
+#ifdef SOFTMAX
+    chunk_t filling = chunk_at(op, 0), computing = filling;
+    if (attends) fill_block = compute_block = filling.part;
+#endif
     int loads_left = convolves ? op.loads : 0;
     int load_at = WEIGHT_BEATS;  // weight beats loaded of the next pass
     bool bank = false;           // patch being filled
@@ -104,13 +118,26 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
         const patch_t area = patch_of(filled, op);
 #ifndef DYNAMIC
         int source = op.first_source;
-        while (s < op.steps && filled.first_block + fill_block >= SOURCES[source].end) {
+        while (s < op.steps && fill_block < op.in_blocks && filled.first_block + fill_block >= SOURCES[source].end) {
 #pragma HLS LOOP_TRIPCOUNT min=0 max=MAX_SOURCES
             source++;
         }
         const int repeat_mask = (1 << SOURCES[source].upsample) - 1;
 #endif
-        const int fill_length = s < op.steps ? times(area.rows, area.cols) * BLOCK_BEATS : 0;
+#ifdef SOFTMAX
+        const bool waits = attends && fill_block == op.in_blocks;  // for the chunk's last scores
+        const bool weighs = attends && fill_block > op.in_blocks;
+        const int weighed = fill_block - op.in_blocks - 1;  // block of the chunk's keys
+        const bool weighed_last = filling.first + weighed == op.key_blocks - 1;
+        const int fill_pixels = times(area.rows, area.cols), fill_groups = (fill_pixels + TP - 1) / TP;
+        const int PAIRS = (TP + MADE - 1) / MADE;  // of a group: pixel p is read from copy p of the patch only
+        const int filled_words = weighs ? fill_groups * PAIRS : fill_pixels;
+        int fill_pair = 0, fill_group = 0, strip_at = weighs ? times(weighed, fill_groups) : 0;
+#else
+        const bool waits = false, weighs = false;
+        const int filled_words = times(area.rows, area.cols);
+#endif
+        const int fill_length = s < op.steps && !waits ? filled_words * BLOCK_BEATS : 0;
         int fill_y = area.y0, fill_x = area.x0, fill_beat = 0, fill_at = 0;
 
         // What this step computes: the patch filled by the step before.
@@ -118,18 +145,35 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
         const int patch_cols = times(cols - 1, op.stride_w) + op.kernel_w;
         const int groups = (times(rows, cols) + TP - 1) / TP;
         const int pass_length = most(groups, PASS_MIN);
+#ifdef SOFTMAX
+        const bool scores = attends && compute_block < op.in_blocks;
+        const bool weighing = attends && compute_block > op.in_blocks;
+        const int weighing_block = compute_block - op.in_blocks - 1;
+        const bool computes = !attends || compute_block != op.in_blocks;
+        const int sums_begin = weighing ? op.in_blocks + 1 : op.place_rows > 0 ? op.place_rows - 1 : skipped;
+        const int sums_end = weighing ? op.in_blocks + computing.blocks : op.in_blocks - 1;
+        const int key_halves = computing.first + weighing_block == op.key_blocks - 1 ? op.key_halves : HALVES;
+        const int halves = weighing ? key_halves : norms || compute_block == op.in_blocks - 1 ? op.halves : HALVES;
+        const int blocks = scores ? computing.blocks : norms ? 1 : tile_blocks(computed, op);
+        met_t met = met_by(op, computing, compute_block);
+        if (!scores) {
+            met.first = 0;
+            met.step = 1;
+            met.count = blocks;
+        }
+        const int passing = met.count, slot_step = times(met.step, groups);
+        int block_slot = times(met.first, groups);
+        int key_block = 0;  // of the chunk, where all of them are met
+#else
+        const bool computes = true;
+        const int sums_begin = skipped, sums_end = op.in_blocks - 1;
         const int halves = norms || compute_block == op.in_blocks - 1 ? op.halves : HALVES;
         const int blocks = norms ? 1 : tile_blocks(computed, op);
-#ifdef ATTENTION
-        const met_t met = met_by(op, computed, compute_block, blocks);
-        const int passing = met.count, slot_step = times(met.step, groups);
-        const int sums_begin = op.place_rows > 0 ? op.place_rows - 1 : skipped;  // the last input block that may begin sums
-        int block_slot = times(met.first, groups);
-#else
-        const int passing = blocks, slot_step = groups, sums_begin = skipped;
+        const int passing = blocks, slot_step = groups;
         int block_slot = 0;
 #endif
-        const int compute_length = s > 0 && compute_block >= skipped ? times(pass_length, times(times(passing, halves), op.taps)) : 0;
+        const int compute_length = s > 0 && computes && compute_block >= skipped
+                                       ? times(pass_length, times(times(passing, halves), op.taps)) : 0;
         int at = 0, half = 0, tap_y = 0, tap_x = 0, tap = 0;
 
         // Pixel p of a group is pixel (group * TP + p) of the tile, row by row; the step from group to group is
@@ -169,6 +213,9 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_STEP_CYCLES
 #pragma HLS DEPENDENCE variable=acc inter RAW distance=PASS_MIN true
+#ifdef SOFTMAX
+#pragma HLS DEPENDENCE variable=largest inter RAW distance=PASS_MIN true
+#endif
             if (t < compute_length) {
                 if (at == 0 && convolves) {
                     // The pass begins: take the weights loaded during the one before, let the next ones load.
@@ -187,7 +234,7 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
                 if (at < groups) {
                     const int slot = block_slot + at;
                     const bool first = norms || (compute_block <= sums_begin && half == 0 && tap_y == 0 && tap_x == 0);
-                    const bool last = norms || (compute_block == op.in_blocks - 1 && half == halves - 1 &&
+                    const bool last = norms || (compute_block == sums_end && half == halves - 1 &&
                                                 tap_y == op.kernel_h - 1 && tap_x == op.kernel_w - 1);
 #ifdef DYNAMIC
                     // Products of high halves are behind: they count 256 times as much as those that come.
@@ -235,6 +282,25 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
                             }
                         }
                     }
+#ifdef SOFTMAX
+                    if (last && scores) {
+                        // Keys past the head's last count for nothing.
+                        const int keys = computing.first + key_block == op.key_blocks - 1 ? op.last_keys : TM;
+                        for (int p = 0; p < TP; p++) {
+#pragma HLS UNROLL
+                            data_t made[TM + 1];
+#pragma HLS ARRAY_PARTITION variable=made complete
+                            for (int m = 0; m < TM; m++) {
+#pragma HLS UNROLL
+                                const data_t score = score_of(total.v[p][m], op);
+                                strip[p][slot][m] = score;
+                                made[m] = m < keys ? score : data_t(-128);
+                            }
+                            made[TM] = key_block == 0 ? data_t(-128) : largest[p][at];
+                            largest[p][at] = largest_of<0, TM + 1>::tree(made);
+                        }
+                    } else
+#endif
                     if (last) {
                         out.write(total);
                     } else {
@@ -279,6 +345,9 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
                     if (half == halves) {
                         half = 0;
                         block_slot += slot_step;
+#ifdef SOFTMAX
+                        key_block++;
+#endif
                     }
                 }
             }
@@ -302,33 +371,37 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
 #else
                 const bool inside = fill_y >= area.y_begin && fill_y < area.y_end && fill_x >= area.x_begin &&
                                     fill_x < area.x_end;
-                const bool fresh = inside && (fill_x == area.x_begin || (fill_x & repeat_mask) == 0);
+                const bool fresh = !weighs && inside && (fill_x == area.x_begin || (fill_x & repeat_mask) == 0);
 #endif
                 if (fresh) held[fill_beat] = in.read();
                 for (int j = 0; j < BEAT; j++) {
 #pragma HLS UNROLL
                     word[fill_beat * BEAT + j] = inside ? data_t(held[fill_beat].v[j]) : data_t(op.pad_value);
                 }
-#ifdef FILL_ATTENDS
-                if (op.kind == OP_ATTEND && fill_block == 0) {
-                    if (fill_beat == 0) largest[fill_at] = word[0];
-                } else if (op.kind == OP_ATTEND) {
+#ifdef SOFTMAX
+                if (weighs) {
                     // Scores become weights; keys past the head's last weigh nothing.
-                    const int keys = fill_block == op.in_blocks - 1 ? op.last_keys : TM;
-                    const data_t most = largest[fill_at];
-                    if (fill_beat == 0) total_weight = fill_block == 1 ? row_sum_t(0) : row_sum[fill_at];
-                    for (int j = 0; j < BEAT; j++) {
+                    const int keys = weighed_last ? op.last_keys : TM;
+                    row_t row;
+                    for (int q = 0; q < MADE; q++) {
 #pragma HLS UNROLL
-                        const int below = (int(most) - int(held[fill_beat].v[j])) & 255;
-                        const bool there = fill_beat * BEAT + j < keys;
-                        const data_t weight = there ? exponents[j / 2][below / BEAT][below % BEAT] : data_t(0);
-                        word[fill_beat * BEAT + j] = weight;
-                        total_weight += row_sum_t(int(weight));
+                        const int p = least(fill_pair * MADE + q, TP - 1);  // past the group's last: anything
+                        const data_t most = largest[p][fill_group];
+                        if (fill_beat == 0) total_weight[q] = weighed == 0 ? row_sum_t(0) : row_sum[q][fill_at];
+                        for (int j = 0; j < BEAT; j++) {
+#pragma HLS UNROLL
+                            const int key = fill_beat * BEAT + j;
+                            const int below = (int(most) - int(strip[p][strip_at][key])) & 255;
+                            const data_t found = exponents[(q * BEAT + j) / 2][below / BEAT][below % BEAT];
+                            weight[q][key] = key < keys ? found : data_t(0);
+                            total_weight[q] += row_sum_t(int(weight[q][key]));
+                        }
+                        if (fill_beat == BLOCK_BEATS - 1) row_sum[q][fill_at] = total_weight[q];
+                        row.sum[q] = total_weight[q];
+                        row.largest[q] = most;
                     }
-                    if (fill_beat == BLOCK_BEATS - 1) {
-                        row_sum[fill_at] = total_weight;
-                        if (fill_block == op.in_blocks - 1) row_sums.write(total_weight);
-                    }
+                    const bool there = times(fill_group, TP) + fill_pair * MADE < fill_pixels;
+                    if (fill_beat == BLOCK_BEATS - 1 && weighed == filling.blocks - 1 && there) row_sums.write(row);
                 }
 #endif
 #ifdef FILL_NORMS
@@ -354,15 +427,35 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
                 if (fill_beat == BLOCK_BEATS) {
                     for (int p = 0; p < TP; p++) {
 #pragma HLS UNROLL
+#ifdef SOFTMAX
+                        const bool takes = !weighs || p / MADE == fill_pair;
+                        const int where = weighs ? least(times(fill_group, TP) + p, PATCH_DEPTH - 1) : fill_at;
+#else
+                        const bool takes = true;
+                        const int where = fill_at;
+#endif
                         for (int m = 0; m < TM; m++) {
 #pragma HLS UNROLL
-                            if (bank) {
-                                patch[1][p][fill_at][m] = word[m];
-                            } else {
-                                patch[0][p][fill_at][m] = word[m];
+#ifdef SOFTMAX
+                            const data_t v = weighs ? weight[p % MADE][m] : word[m];
+#else
+                            const data_t v = word[m];
+#endif
+                            if (takes && bank) {
+                                patch[1][p][where][m] = v;
+                            } else if (takes) {
+                                patch[0][p][where][m] = v;
                             }
                         }
                     }
+#ifdef SOFTMAX
+                    fill_pair++;
+                    if (fill_pair == PAIRS) {
+                        fill_pair = 0;
+                        fill_group++;
+                        strip_at++;
+                    }
+#endif
                     fill_beat = 0;
                     fill_at++;
                     fill_x++;
@@ -374,6 +467,16 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
             }
         }
 
+#ifdef SOFTMAX
+        if (attends) {
+            if (s > 0 && !chunk_next(computing, op)) walk_next(computed, op);
+            if (!chunk_next(filling, op)) walk_next(filled, op);
+            compute_block = computing.part;
+            fill_block = filling.part;
+            bank = !bank;
+            continue;
+        }
+#endif
         if (s > 0) {
             compute_block++;
             if (compute_block == op.in_blocks) {

@@ -15,7 +15,7 @@ inline void store_output(int index, hls::stream<beat_t> &in, beat_t *memory) {
 #ifdef DYNAMIC
     int least_order = 0, most_order = 0;  // of the elements and zero
 #endif
-#ifdef ATTENTION
+#ifdef TELLS
     int head_at = op.out;  // scores: the head's first block, which holds its rows' largest
 #endif
 #ifdef SPREAD
@@ -91,7 +91,7 @@ inline void store_output(int index, hls::stream<beat_t> &in, beat_t *memory) {
         const bool whole = cols == op.out_w;
         const int bursts = whole ? 1 : rows;
         const int length = (whole ? times(rows, cols) : cols) * STORED_BEATS;
-#ifdef ATTENTION
+#ifdef TELLS
         // Scores have a block a head more than the walk counts.
         const bool told = op.kind == OP_SCORES && w.group == op.group_tiles - 1;
         const int skipped = op.kind == OP_SCORES ? head_at - op.out + op.plane : 0;
@@ -120,7 +120,7 @@ inline void store_output(int index, hls::stream<beat_t> &in, beat_t *memory) {
 #endif
             block_at += op.plane;
         }
-#ifdef ATTENTION
+#ifdef TELLS
         if (told) head_at = w.m == op.tiles_m - 1 ? op.out : head_at + op.head_planes;
 #endif
         walk_next(w, op);

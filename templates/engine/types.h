@@ -18,8 +18,16 @@ typedef ap_int<SCALED_BITS> scaled_t;      // times the requantization multiplie
 typedef ap_int<PRE_BITS + 1> pre_t;        // requantized, before the table; one bit more for the table's index
 typedef ap_int<ADD_BITS> added_t;          // residual addition before its shift
 #ifdef ATTENTION
-typedef ap_uint<ROW_SUM_BITS> row_sum_t;   // sum of a row's weights before division
-typedef ap_uint<ROW_SUM_BITS + 17> quotient_t;  // multiplier scaled by the sum's power of two
+typedef ap_uint<ROW_SUM_BITS> row_sum_t;   // sum of a row's weights
+#endif
+#ifdef SOFTMAX
+typedef ap_uint<SUM_BITS + SUM_FRACTION> sum_t;            // the same, of all chunks, before division
+typedef ap_uint<SUM_BITS + SUM_FRACTION + 17> quotient_t;  // multiplier scaled by the sum's power of two
+#endif
+#ifdef MERGES
+typedef ap_int<MERGED_BITS> merged_t;      // sum of the values, weighted
+typedef ap_uint<FACTOR_BITS + 1> factor_t;
+typedef ap_uint<SUM_BITS + SUM_FRACTION + FACTOR_BITS + 1> scaled_sum_t;
 #endif
 #else
 typedef signed char data_t;
@@ -36,7 +44,15 @@ typedef int pre_t;
 typedef ADD_FAST added_t;
 #ifdef ATTENTION
 typedef int row_sum_t;
+#endif
+#ifdef SOFTMAX
+typedef int sum_t;
 typedef long long quotient_t;
+#endif
+#ifdef MERGES
+typedef int merged_t;
+typedef int factor_t;
+typedef long long scaled_sum_t;
 #endif
 #endif
 
@@ -55,13 +71,27 @@ struct block_t {
     signed char v[TM];
 };
 
+#ifdef SOFTMAX
+// Weights are made for so many pixels of a group a cycle. What softmax hands to the epilogue for them and a chunk of keys.
+const int MADE = TP > 1 ? 2 : 1;
+struct row_t {
+    row_sum_t sum[MADE];   // of the weights
+    data_t largest[MADE];  // score
+};
+#elif defined(ATTENTION)
+typedef row_sum_t row_t;
+#endif
+
 // Streams that only some networks need, as the arguments of the processes that they join. What softmax and LayerNorm sum up
 // is found by the MAC process as it fills its patches; in scheme dynamic by load_input, which also tells the scale.
 #ifdef ATTENTION
 #define OPERAND_STREAM operand,
-#define ROW_SUMS_STREAM row_sums,
 #else
 #define OPERAND_STREAM
+#endif
+#ifdef ATTENTION
+#define ROW_SUMS_STREAM row_sums,
+#else
 #define ROW_SUMS_STREAM
 #endif
 #ifdef NORM
@@ -70,6 +100,9 @@ struct block_t {
 #define MOMENTS_STREAM
 #endif
 #ifdef DYNAMIC
+#ifdef ATTENTION
+#define TELLS  // scores: their rows' largest stand before them in memory
+#endif
 #define SCALING_STREAM scalings,
 #define PASSED_STREAM passed,
 #define LOADED_STREAMS scalings, passed, ROW_SUMS_STREAM MOMENTS_STREAM
@@ -79,9 +112,6 @@ struct block_t {
 #define PASSED_STREAM
 #define LOADED_STREAMS
 #define FILLED_STREAMS ROW_SUMS_STREAM MOMENTS_STREAM
-#ifdef ATTENTION
-#define FILL_ATTENDS
-#endif
 #ifdef NORM
 #define FILL_NORMS
 #endif
@@ -117,8 +147,8 @@ enum op_kind {
     OP_CONVOLUTION = 0,
     OP_MAXIMUM = 1,
 #ifdef ATTENTION
-    OP_SCORES = 2,
-    OP_ATTEND = 3,
+    OP_SCORES = 2,  // a feature map in the place of weights
+    OP_ATTEND = 3,  // scores, softmax and the product with the values; in scheme dynamic what follows the scores
 #endif
 #ifdef NORM
     OP_NORM = 4,
@@ -170,14 +200,22 @@ struct op_t {
     int spread_row;                 // beats to the next row of the map
 #endif
 #ifdef ATTENTION
-    int operand, operand_plane;     // keys or values: first beat, beats from one channel block to the next
+    int operand, operand_plane;     // keys (values): first beat, beats from one channel block to the next
     int keys, last_keys;            // of a head; of them in the last block
     int window_h, window_w;         // rows and columns of queries that share keys: a window's, or more than there are
     int window_row, operand_line;   // neighbouring keys in memory; beats from one row of the operand to the next
     int multiplier, scaling_shift;  // scores: of every sum; attention: the values' scale over the output's
-    int operand_zero;               // the values' zero point
+#ifdef DYNAMIC
     int head_planes;                // scores: beats from one head's blocks to the next's
-    int place_rows, place_columns;  // scores: leading input blocks by which row, which column a key lies in; 0: none
+#else
+    int values, values_plane;       // attention: first beat, beats from one channel block to the next
+    int operand_zero;               // the values' zero point
+    int key_blocks, key_halves;     // of a head; halves of TN keys in the last of them
+    int chunks;                     // of keys
+    int score_shift, score_zero;    // to scores: more than SCORE_SHIFT; their zero point
+    int place_rows, place_columns;  // leading input blocks by which row, which column a key lies in; 0: none
+    int place_shift, place_value;   // log2 of place_columns, and what stands for 1
+#endif
 #endif
 #ifdef DYNAMIC
     int reading;                    // how the input becomes integers

@@ -136,32 +136,71 @@ inline int tile_rows(const walk_t &w, const op_t &op) { return least(op.tile_h, 
 inline int tile_cols(const walk_t &w, const op_t &op) { return least(op.tile_w, op.out_w - w.out_x); }
 inline int tile_blocks(const walk_t &w, const op_t &op) { return least(op.tile_m, op.channels / TM - w.block); }
 
-#ifdef ATTENTION
-// The blocks of a tile that input block `c` is multiplied with: from `first` on, every `step`th, `count` of them. A one alone in a
+#ifdef SOFTMAX
+// Where a process is in an attention of a tile: keys are taken chunk by chunk, of each the input blocks first, which make scores,
+// then nothing, until the largest scores are known, then the blocks of keys, whose weights the values are multiplied by.
+struct chunk_t {
+    int first, blocks;  // of the chunk's blocks of keys
+    int part;           // input block; op.in_blocks: between; from there on blocks of keys
+};
+
+// The blocks of a chunk that input block `c` is multiplied with: from `first` on, every `step`th, `count` of them. A one alone in a
 // row of keys, or in a column, is zero for all other rows and columns: their blocks are passed over.
 struct met_t {
     int first, step, count;
 };
 
-inline met_t met_by(const op_t &op, const walk_t &w, int c, int blocks) {
+inline met_t met_by(const op_t &op, const chunk_t &k, int c) {
 #pragma HLS INLINE
     met_t m;
     m.first = 0;
     m.step = 1;
-    m.count = blocks;
+    m.count = k.blocks;
     if (c < op.place_rows) {
-        // Rows of keys c * TM to c * TM + TM - 1, of place_columns blocks each; the tile begins at block w.block.
-        const int begin = most(times(op.place_columns, c * TM) - w.block, 0);
-        const int end = least(times(op.place_columns, (c + 1) * TM) - w.block, blocks);
-        m.first = begin;
-        m.count = most(end - begin, 0);
+        // Rows of keys c * TM to c * TM + TM - 1, of place_columns blocks each; a chunk begins with a row.
+        m.first = most(times(op.place_columns, c * TM) - k.first, 0);
+        m.count = most(least(times(op.place_columns, (c + 1) * TM) - k.first, k.blocks) - m.first, 0);
     } else if (c < op.place_rows + op.place_columns) {
         m.first = c - op.place_rows;
         m.step = op.place_columns;
         m.count = 0;
-        for (int b = m.first; b < blocks; b += op.place_columns) m.count++;
+        for (int b = m.first; b < k.blocks; b += op.place_columns) {
+#pragma HLS LOOP_TRIPCOUNT min=1 max=CHUNK_BLOCKS
+            m.count++;
+        }
     }
     return m;
+}
+
+// The first input block from `part` on that meets any of the chunk's keys.
+inline void chunk_meets(chunk_t &k, const op_t &op) {
+#pragma HLS INLINE
+    while (k.part < op.place_rows && met_by(op, k, k.part).count == 0) {
+#pragma HLS LOOP_TRIPCOUNT min=0 max=MAX_BLOCKS
+        k.part++;
+    }
+}
+
+inline chunk_t chunk_at(const op_t &op, int first) {
+#pragma HLS INLINE
+    chunk_t k;
+    k.first = first;
+    k.blocks = least(CHUNK_BLOCKS, op.key_blocks - first);
+    k.part = 0;
+    chunk_meets(k, op);
+    return k;
+}
+
+// The next of a chunk's parts, or the next chunk's first; false after the tile's last.
+inline bool chunk_next(chunk_t &k, const op_t &op) {
+#pragma HLS INLINE
+    k.part++;
+    chunk_meets(k, op);
+    if (k.part <= op.in_blocks + k.blocks) return true;
+    const int first = k.first + CHUNK_BLOCKS;
+    const bool more = first < op.key_blocks;
+    k = chunk_at(op, more ? first : 0);
+    return more;
 }
 #endif
 

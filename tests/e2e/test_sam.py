@@ -32,7 +32,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_it_is_exact_and_says_what_runs_on_the_host(project: Path) -> None:
     report = json.loads((project / "report.json").read_text())
-    assert report["verdict"] == "exact" and report["csim"]["elements"] > 2_400_000
+    assert report["verdict"] == "exact" and report["csim"]["elements"] > 1_900_000
     assert report["notice"].startswith(
         "image encoder and mask decoder are on the accelerator; the host encodes prompts"
     )

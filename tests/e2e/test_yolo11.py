@@ -18,8 +18,11 @@ def built(folder: Path, size: int, **more: Any) -> dict[str, Any]:
 
 def exact(report: dict[str, Any]) -> None:
     assert report["csim"]["mismatches"] == 0 and report["csim"]["elements"] > 100_000
-    attention = [row for row in report["layers"] if row["kind"] in ("attention scores", "attention")]
-    assert len(attention) == 2 and all(row["mismatches"] == 0 and row["macs"] > 0 for row in attention)
+    found = {row["kind"]: row for row in report["layers"] if row["kind"] in ("attention scores", "attention")}
+    assert (
+        found["attention"]["mismatches"] == 0 and found["attention scores"]["mismatches"] is None
+    )  # which stay on chip
+    assert all(row["macs"] > 0 for row in found.values())
 
 
 def test_yolo11n_is_exact(tmp_path: Path) -> None:

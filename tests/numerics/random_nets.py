@@ -153,7 +153,8 @@ class RandomNet:
             a * b * 60 * 60 * np.sqrt(width // heads) * r.choice([0.2, 1, 5])
         )  # about the scores', or a part of it
         scale = max(float(np.float32(largest / 60)), a * b)
-        scale = 2.0 ** round(np.log2(scale)) if self.scheme == "fixed" else scale
+        # which softmax reads: a power of two times the sums' scale
+        scale = float(np.float32(a * b * 2.0 ** max(0, round(np.log2(scale / (a * b))))))
         zero_point = 0 if self.scheme == "fixed" else int(r.integers(-128, 128))
         self.layers.scores(scores, q, k, TensorQ(scale, zero_point), heads, window)
         self.layers.attend(made, scores, v, self.q, heads, window)

@@ -76,13 +76,13 @@ def test_a_random_op_agrees(data: st.DataObject) -> None:
 
 @st.composite
 def attention_shapes(draw: st.DrawFn, engine: EngineConfig) -> OpShape:
-    kind = draw(st.sampled_from(["scores", "attend", "norm"]))
+    kind = draw(st.sampled_from(["scores", "attend", "attend", "norm"]))
     size = (draw(st.integers(2, 32)), draw(st.integers(2, 32)))
     heads, channels, keys = draw(st.integers(1, 4)), draw(st.integers(1, 5)), draw(st.integers(1, 40))
     if kind == "norm":
         heads, inputs, outputs = 1, 2 * channels, channels
     else:
-        inputs, outputs = (channels, keys) if kind == "scores" else (keys + 1, channels)
+        inputs, outputs = channels, keys if kind == "scores" else draw(st.integers(1, 5))
     return OpShape(
         Window(),
         size,
@@ -93,6 +93,7 @@ def attention_shapes(draw: st.DrawFn, engine: EngineConfig) -> OpShape:
         draw(st.integers(1, engine.tm)) if kind != "norm" else engine.tm,
         heads * outputs * engine.tm,
         special=kind,
+        keys=draw(st.integers(1, 1024)) if kind == "attend" else 0,
     )
 
 

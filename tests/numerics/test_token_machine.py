@@ -107,7 +107,7 @@ def test_attention_equals_the_engines_golden_model(
         scored.astype(np.int8),
         maps["v"],
         heads,
-        attention.exponents(tensors["s"]),
+        tensors["s"],
         0,
         attention.attend_scaling("fixed", tensors["v"], tensors["o"]),
     )

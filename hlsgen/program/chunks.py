@@ -1,0 +1,51 @@
+"""How an attention on the engine goes through its keys: chunk by chunk, of each the scores first, then the product with the values.
+
+templates/engine/walk.h is this in C++.
+"""
+
+from typing import NamedTuple
+
+from hlsgen.program.attention import CHUNK
+
+STRIP = 512  # words of TM scores that a pixel of the array's holds on chip
+MERGED = 16384  # sums of a tile held on chip where there are several chunks
+
+
+class Chunk(NamedTuple):
+    """first, blocks: of its blocks of TM keys. met: the input blocks of the queries that any of its keys is multiplied by, each
+    with (first, step, count) of the chunk's blocks that are."""
+
+    first: int
+    blocks: int
+    met: tuple[tuple[int, tuple[int, int, int]], ...]
+
+
+def chunks(keys: int, tm: int, inputs: int, places: tuple[int, int]) -> list[Chunk]:
+    """The chunks of a head's `keys`; inputs: blocks of a query; places: `Operand.places`."""
+    total = -(-keys // tm)
+    found = []
+    for first in range(0, total, CHUNK // tm):
+        blocks = min(CHUNK // tm, total - first)
+        met = ((c, met_by(places, tm, c, first, blocks)) for c in range(inputs))
+        found.append(Chunk(first, blocks, tuple((c, m) for c, m in met if m[2])))
+    return found
+
+
+def met_by(places: tuple[int, int], tm: int, c: int, first: int, blocks: int) -> tuple[int, int, int]:
+    """Of `blocks` blocks of keys from `first` on (a row's first), those that input block `c` meets: first, step, count.
+
+    A one alone in a row of keys, or in a column, is zero for all other rows and columns: their blocks are passed over.
+    """
+    by_row, by_column = places
+    if c < by_row:
+        begin = max(by_column * c * tm - first, 0)
+        end = min(by_column * (c + 1) * tm - first, blocks)
+        return begin, 1, max(end - begin, 0)
+    if c < by_row + by_column:
+        return c - by_row, by_column, len(range(c - by_row, blocks, by_column))
+    return 0, 1, blocks
+
+
+def steps(keys: int, tm: int, inputs: int, places: tuple[int, int]) -> int:
+    """Steps of the MAC process for a head and tile: of each chunk the blocks met, one between, and the blocks of weights."""
+    return sum(len(chunk.met) + 1 + chunk.blocks for chunk in chunks(keys, tm, inputs, places))
