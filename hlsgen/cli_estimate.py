@@ -1,5 +1,6 @@
 """`hlsgen estimate`: how fast and how big, before anything is built."""
 
+import gc
 import json
 import sys
 import time
@@ -82,6 +83,9 @@ def estimate_model(
     target, overrides = targets.find(part), Overrides(tm, tn, tp, lanes, cores)
     size = None if imgsz is None else ImageSize().convert(imgsz, None, None)
     loaded, graph = assumed_model(model, weights or weights_at_hand(model), size, scheme)
+    about = {"model": loaded.name, "weights": loaded.weights, "imgsz": list(loaded.shape[1:])}
+    del loaded  # the float weights of a large network, in whose room the scheduler's programs fit;
+    gc.collect()  # nodes and graph hold each other
     coefficients = calibrations.coefficients(target.family) if calibration else MODEL
     design = schedule(graph, target, clock, overrides, objective, coefficients)
     try:
@@ -91,9 +95,7 @@ def estimate_model(
     except HlsgenError as error:
         verdict = str(error)
     facts: dict[str, Any] = {
-        "model": loaded.name,
-        "weights": loaded.weights,
-        "imgsz": list(loaded.shape[1:]),
+        **about,
         "part": target.name,
         "vivado": target.vivado,
         "scheme": scheme,
