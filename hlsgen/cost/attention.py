@@ -20,7 +20,7 @@ EXPONENTS, FACTORS = 256, 256  # bytes of the table of weights; words of the tab
 DIVIDER_DEPTH = 40  # epilogue: iteration latency of the loop that divides, a bit of the quotient a cycle and a few more
 QUOTIENT = 17  # bits
 LARGEST_LUT = 12  # comparison and selection of a score
-LEVELS = 3  # of a shifter that an engine has at least: scores differ by so many binary places before calibration tells
+LEVELS = 3  # of a shifter, at least, where there are several attentions: before calibration nobody knows how many
 TURN_LUT, TURN_FF = 150, 200  # control of the process that reads keys and values
 
 
@@ -89,7 +89,7 @@ def logic(engine: EngineConfig, w: "Sums") -> tuple[int, int, int]:
     divider = QUOTIENT * (bits + 2)
     constants = engine.lanes * 50 // 2  # a channel's or a row's
     # A score of each sum: rounding, a shift by few distances, zero point and clamp; the largest of each pixel's.
-    score = w.acc * (1 + max(LEVELS, w.shifts.bit_length()) / 2) + 9 + 18
+    score = w.acc * (1 + w.levels / 2) + 9 + 18
     scores = round(engine.tp * engine.tm * (score + LARGEST_LUT))
     strip = beat * 8 * max(0, engine.tp - made) // 3  # the pixels whose scores become weights
     merging = engine.lanes * w.merged * 5 // 2 if w.merged else 0  # which is scaled, their sum
@@ -101,13 +101,13 @@ def logic(engine: EngineConfig, w: "Sums") -> tuple[int, int, int]:
 @dataclass(frozen=True)
 class Sums:
     """Widths in bits: of the array's sums, of a chunk's sum of weights, of a row's (with its fraction), of the values' sums where
-    chunks are merged, else 0. shifts: how many more than the least, at most, take sums to scores."""
+    chunks are merged, else 0. levels: of the shifters that take sums to scores."""
 
     acc: int
     row: int
     sum: int
     merged: int
-    shifts: int
+    levels: int
 
 
 def memories(engine: EngineConfig, w: Sums) -> list[tuple[int, int, int]]:

@@ -17,7 +17,7 @@ from hlsgen.cost.shape import OpShape
 from hlsgen.cost.streams import Depths
 from hlsgen.program.ops import EngineConfig, Tile
 
-ALIKE = 6  # several cores whose memory and engines take about as long hinder each other: a power mean, fitted to the simulation
+ALIKE = 9  # several cores whose memory and engines take about as long hinder each other: a power mean, fitted to the simulation
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 

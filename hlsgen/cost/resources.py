@@ -78,7 +78,9 @@ def widths(program: Program, port: int = 25) -> Widths:
         merges = any(op.values is not None and op.operand is not None and op.operand.keys > CHUNK for op in program.ops)
         row_sum += FRACTION if merges else 0
         row, shifts = (LARGEST_WEIGHT * min(keys, CHUNK)).bit_length(), score_shifts(program)
-        sums = acc.bit_length() + 1, row, row_sum, biased.bit_length() + 1 if merges else 0, shifts[1] - shifts[0]
+        several = sum(op.softmax is not None for op in program.ops) > 1
+        levels = max(attention.LEVELS, (shifts[1] - shifts[0]).bit_length()) if several else 0
+        sums = acc.bit_length() + 1, row, row_sum, biased.bit_length() + 1 if merges else 0, levels
         softmax = attention.Sums(*sums)
     return Widths(
         program.scheme,

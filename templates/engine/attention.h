@@ -90,8 +90,9 @@ inline void load_tokens(const op_t &op, const beat_t *memory, int at, int tokens
 inline void make_places(const op_t &op, const chunk_t &k, int c, const met_t &met, hls::stream<beat_t> &out) {
 #pragma HLS INLINE
     const bool by_row = c < op.place_rows;
+    const int beats = times(met.count, TURN_BEATS);
     int block = k.first + met.first, channel = 0, group = 0;
-    for (int n = 0; n < times(met.count, TURN_BEATS); n++) {
+    for (int n = 0; n < beats; n++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=1 max=CHUNK_BLOCKS*TURN_BEATS
         const int row = (block >> op.place_shift) - c * TM;
@@ -135,8 +136,9 @@ inline place_t load_keys(const op_t &op, const beat_t *memory, int at, const chu
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BLOCKS
             const int some = least(TURNED, k.blocks - first);
             load_tokens(op, memory, block_at, least(some * TM, left - first * TM), place, bank);
+            const int beats = times(some, rows * BLOCK_BEATS);
             int block = 0, i = 0;
-            for (int n = 0; n < times(some, rows * BLOCK_BEATS); n++) {
+            for (int n = 0; n < beats; n++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=1 max=BANK_DEPTH
                 const int channel = i / BLOCK_BEATS;
@@ -188,8 +190,9 @@ inline void load_values(const op_t &op, const beat_t *memory, int at, int blocks
     }
     const bool ends = k.first + k.blocks == op.key_blocks;
     const int last = ends ? op.key_halves * TN : TM;  // rows of the last block
+    const int beats = times(blocks, (times(k.blocks - 1, TM) + last) * BLOCK_BEATS);
     int c = k.first, b = 0, token = 0, group = 0, block_at = at;
-    for (int n = 0; n < times(blocks, (times(k.blocks - 1, TM) + last) * BLOCK_BEATS); n++) {
+    for (int n = 0; n < beats; n++) {
 #pragma HLS PIPELINE II=1
 #pragma HLS LOOP_TRIPCOUNT min=1 max=MAX_BURST
         const bool there = times(c, TM) + token < op.keys;

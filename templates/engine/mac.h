@@ -382,16 +382,28 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
                 if (weighs) {
                     // Scores become weights; keys past the head's last weigh nothing.
                     const int keys = weighed_last ? op.last_keys : TM;
+                    // Each pixel's memory is read once; those of the pair are chosen then.
+                    data_t scored[TP][BEAT], highest[TP];
+#pragma HLS ARRAY_PARTITION variable=scored complete dim=0
+#pragma HLS ARRAY_PARTITION variable=highest complete
+                    for (int p = 0; p < TP; p++) {
+#pragma HLS UNROLL
+                        highest[p] = largest[p][fill_group];
+                        for (int j = 0; j < BEAT; j++) {
+#pragma HLS UNROLL
+                            scored[p][j] = strip[p][strip_at][fill_beat * BEAT + j];
+                        }
+                    }
                     row_t row;
                     for (int q = 0; q < MADE; q++) {
 #pragma HLS UNROLL
                         const int p = least(fill_pair * MADE + q, TP - 1);  // past the group's last: anything
-                        const data_t most = largest[p][fill_group];
+                        const data_t most = highest[p];
                         if (fill_beat == 0) total_weight[q] = weighed == 0 ? row_sum_t(0) : row_sum[q][fill_at];
                         for (int j = 0; j < BEAT; j++) {
 #pragma HLS UNROLL
                             const int key = fill_beat * BEAT + j;
-                            const int below = (int(most) - int(strip[p][strip_at][key])) & 255;
+                            const int below = (int(most) - int(scored[p][j])) & 255;
                             const data_t found = exponents[(q * BEAT + j) / 2][below / BEAT][below % BEAT];
                             weight[q][key] = key < keys ? found : data_t(0);
                             total_weight[q] += row_sum_t(int(weight[q][key]));

@@ -163,11 +163,7 @@ inline met_t met_by(const op_t &op, const chunk_t &k, int c) {
     } else if (c < op.place_rows + op.place_columns) {
         m.first = c - op.place_rows;
         m.step = op.place_columns;
-        m.count = 0;
-        for (int b = m.first; b < k.blocks; b += op.place_columns) {
-#pragma HLS LOOP_TRIPCOUNT min=1 max=CHUNK_BLOCKS
-            m.count++;
-        }
+        m.count = k.blocks >> op.place_shift;  // one of each row's
     }
     return m;
 }
