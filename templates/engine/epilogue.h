@@ -214,7 +214,9 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
 #pragma HLS LOOP_TRIPCOUNT min=0 max=TILE_PIXELS
             if (comes && of_group % MADE == 0) row = row_sums.read();
             const row_sum_t row_sum = comes ? row.sum[of_group % MADE] : row_sum_t(0);
+#ifdef MERGES
             const data_t row_largest = row.largest[of_group % MADE];
+#endif
             of_group++;
             if (of_group == TP) of_group = 0;
             sum_t sum = sum_t(row_sum) << SUM_FRACTION;

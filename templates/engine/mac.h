@@ -62,8 +62,8 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
 #pragma HLS DEPENDENCE variable=strip intra false
 #pragma HLS ARRAY_PARTITION variable=row_sum dim=1 complete
 #pragma HLS DEPENDENCE variable=row_sum inter false
-    row_sum_t total_weight[MADE];
-    data_t weight[MADE][TM];
+    row_sum_t total_weight[MADE] = {};
+    data_t weight[MADE][TM] = {};
 #pragma HLS ARRAY_PARTITION variable=total_weight complete
 #pragma HLS ARRAY_PARTITION variable=weight complete dim=0
     const int exponent_beats = attends ? EXPONENT_BEATS : 0;

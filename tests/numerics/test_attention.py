@@ -1,5 +1,7 @@
 """Attention: the torch reference, numpy and C++ against docs/arithmetic-attention.md in plain Python integers."""
 
+import os
+import subprocess
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from hlsgen.program.ops import EngineConfig
 from hlsgen.quantize import Reference, quantize
 from hlsgen.quantize.integer import Attend, Scores
 from hlsgen.quantize.spec import QuantSpec, Scheme, TensorQ
+from hlsgen.render import ProjectFacts, hls_include, render
 from tests.numerics.random_nets import RandomNet
 from tests.numerics.test_engine import ENGINES, prove
 from tests.quantize_nets import photographs, traced
@@ -226,6 +229,20 @@ def test_from_float_to_hardware(scheme: Scheme, tmp_path: Path) -> None:
     got, wanted = reference(torch.from_numpy(images[0])[None]), network(torch.from_numpy(images[0])[None])
     for a, b in zip(got, wanted, strict=True):  # 20 dB: it computes the network, not only itself
         assert ((a - b) ** 2).sum() < 0.01 * (b**2).sum()
+
+
+@pytest.mark.parametrize("size", [(12, 10), (36, 40)])  # one chunk of keys, two
+@pytest.mark.parametrize("engine", [0, 3])  # pairs of pixels, one
+def test_it_compiles_without_a_warning(size: tuple[int, int], engine: int, tmp_path: Path) -> None:
+    shape = (3, *size)
+    reference = quantize(small(), photographs(2, shape), "affine")
+    render(
+        lowered(reference, shape, ENGINES[engine]), tmp_path, ProjectFacts("small", "xc7z020clg400-1", 150.0, "small")
+    )
+    flags = ["-std=c++14", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-isystem", str(hls_include())]
+    command = [os.environ.get("CXX", "g++"), *flags, "-Isrc", "-c", "src/engine.cpp", "-o", "engine.o"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_hls4ml_predicts_what_pytorch_computes(tmp_path: Path) -> None:
