@@ -40,7 +40,10 @@ class Peaks(Terminal):
         while True:
             time.sleep(0.5)
             found = {int(path.name) for path in Path("/proc").glob("[0-9]*") if parent(path.name) in parents}
-            self.children = max([self.children, *(peak(str(pid)) for pid in found)])
+            begun = [
+                pid for pid in found if _program(pid) != _program(os.getpid())
+            ]  # until then it is a copy of this one
+            self.children = max([self.children, *(peak(str(pid)) for pid in begun)])
             parents |= found
 
 
@@ -52,6 +55,12 @@ def peak(pid: str) -> float:
 def parent(pid: str) -> int:
     """The process that started it, 0 where it has gone."""
     return int(_status(pid).get("PPid", "0"))
+
+
+def _program(pid: int) -> str:
+    with suppress(OSError):
+        return os.readlink(f"/proc/{pid}/exe")
+    return ""
 
 
 def _status(pid: str) -> dict[str, str]:
