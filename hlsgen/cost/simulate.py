@@ -289,12 +289,7 @@ class _Op:
                 yield from self.burst(block.beats * shape.read, self.passed)
             else:
                 yield from self.burst(block.beats, None if shape.special == "norm" else self.input, shape.read)
-        padding = block.padding
-        while padding > 0:
-            n = min(self.chunk, padding)
-            yield float(n)
-            yield Put(self.input, n)
-            padding -= n
+        yield from self.put(block.padding, self.input)
         if block.row_sums:
             yield Put(self.row_sums, block.row_sums)
         if block.moments:
@@ -320,25 +315,25 @@ class _Op:
             yield from self.load_floats_of_operand(operand.beats, operand.blocks)
         elif operand.made:
             yield float(LOOP)
-            yield from self.put(operand.beats * operand.blocks)
+            yield from self.put(operand.beats * operand.blocks, self.operand)
         elif operand.turned:
             for first in range(0, operand.blocks, TURNED):
                 some = min(TURNED, operand.blocks - first)
                 yield float(self.way.burst)
                 yield self.move(some * self.engine.tm * self.plan.block_beats, interval)
                 yield float(2 * LOOP)
-                yield from self.put(some * operand.beats)
+                yield from self.put(some * operand.beats, self.operand)
         else:
             gathers = gathered_values(self.engine, self.shape)
             for _ in range(operand.blocks):
                 yield from self.burst(operand.beats, self.operand, interval=self.way.read_interval if gathers else 0.0)
 
-    def put(self, beats: int) -> Process:
-        """A beat of the operand a cycle, of what is on chip."""
+    def put(self, beats: int, stream: Stream) -> Process:
+        """A beat a cycle into the stream, of what is on chip."""
         while beats > 0:
             n = min(self.chunk, beats)
             yield float(n)
-            yield Put(self.operand, n)
+            yield Put(stream, n)
             beats -= n
 
     def load_floats_of_operand(self, beats: int, blocks: int) -> Process:
@@ -353,12 +348,7 @@ class _Op:
             yield self.way.burst + 0.0
             yield self.move(self.engine.tm * self.plan.stored_beats)
             yield float(LOOP)
-            left = beats
-            while left > 0:
-                n = min(self.chunk, left)
-                yield float(n)
-                yield Put(self.operand, n)
-                left -= n
+            yield from self.put(beats, self.operand)
 
     def mac(self, step: Step) -> Process:
         weights = self.operand if self.shape.attends else self.weights
@@ -429,12 +419,7 @@ class _Op:
             if block.goes:
                 yield Put(self.output, n * self.plan.stored_beats)
             pixels -= n
-        beats = block.told
-        while beats > 0:
-            n = min(self.chunk, beats)
-            yield float(n)
-            yield Put(self.output, n)
-            beats -= n
+        yield from self.put(block.told, self.output)
 
     def store(self, block: Stored) -> Process:
         rows, cols, last = block
