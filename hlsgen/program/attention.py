@@ -15,13 +15,10 @@ LARGEST_WEIGHT = 127  # what the largest score of a row becomes
 LARGEST_SHIFT = 27  # of the attention's constants; floor(log2(sum)) is added to it
 MOST_KEYS = 4096
 CHUNK = 256  # keys whose weights are relative to the same score
-FACTOR_BITS, FRACTION = (
-    16,
-    8,
-)  # of what a chunk's sums are multiplied by; of sums of weights, where there are several chunks
-EXACT_CHANNELS = (
-    1024  # float32 sums of so many products of 8 bits by 8 bits are exact, in any order; so are those of a chunk
-)
+FACTOR_BITS = 16  # of the factor that a chunk's sums are scaled down by
+FRACTION = 8  # bits of fraction of a sum of weights, where there are several chunks
+# float32 sums of so many products of 8 bits by 8 bits are exact, in any order; so are those of a chunk.
+EXACT_CHANNELS = 1024
 Window = tuple[int, int]  # rows, columns; (0, 0): the whole map
 
 
