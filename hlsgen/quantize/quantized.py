@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 import hlsgen
 from hlsgen.errors import HlsgenError
 from hlsgen.quantize.executables import Dynamic, Executable, Rounded, Simulated
+from hlsgen.quantize.grid import factors
 from hlsgen.quantize.minifloat import Minifloat
 from hlsgen.quantize.reference import Reference, quantize
 from hlsgen.quantize.spec import SCHEMES, ConvQ, QuantSpec, TensorQ
@@ -77,14 +78,20 @@ def referenced(strategy: Strategy, reference: Reference, note: str = "") -> Quan
 
 
 def cast(label: str, task: Task, form: Minifloat) -> Quantized:
-    """Every weight, bias and tensor rounded to `form`, without scales; what is too large becomes infinite."""
+    """Every weight, bias and tensor rounded to `form`, without scales; what is too large becomes infinite.
+
+    Where a channel's weights are numbers of `form` times a factor, that of a batch normalization folded into them, the factor
+    stays in float32 and multiplies the sum: then nothing is lost of them.
+    """
     rounded = Rounded(form, saturate=False)
-    weights = {
-        node.name: (rounded(conv.weight.detach()), rounded(typed(Tensor, conv.bias).detach()))
-        for node, conv in convolutions(task.network)
-    }
+    weights, channel_bytes = {}, 0
+    for node, conv in convolutions(task.network):
+        weight = conv.weight.detach()
+        factor = factors(weight.flatten(1), form.mantissa)[:, None, None, None].float()
+        channel_bytes = 4 if bool((factor != 1).any()) else channel_bytes
+        weights[node.name] = rounded(weight / factor) * factor, rounded(typed(Tensor, conv.bias).detach())
     everywhere = dict.fromkeys(sources(task.network), rounded)
-    size = parameter_bytes(task.network, form.bits, bias_bytes=form.bits // 8)
+    size = parameter_bytes(task.network, form.bits, bias_bytes=form.bits // 8, channel_bytes=channel_bytes)
     return Quantized(label, task.network, task.shape, Simulated(task.network, weights, everywhere), size)
 
 

@@ -21,7 +21,7 @@ from hlsgen.quantize.integer import operation, quantize_image
 from hlsgen.quantize.recipe import Recipe
 from hlsgen.quantize.spec import ConvQ, QuantSpec, Scheme, TensorQ
 from hlsgen.quantize.structure import module_of
-from hlsgen.quantize.weights import Inputs, quantize_weights
+from hlsgen.quantize.weights import Inputs, exact, quantize_weights
 
 FIELDS = 4096  # receptive fields that a convolution is fitted on, drawn evenly;
 WEIGHED = 16384  # where relevance is known, so many,
@@ -74,7 +74,8 @@ def refitted(
             x = spec.tensors[node.all_input_nodes[0].name]
             inputs = (arguments[1][0] - x.zero_point) * x.scale
             matters = relevant.get(node.name, ()) if relevant else ()
-            moved, seen = fitted(module, inputs, wanted[node], generator, recipe.refit, matters)
+            kept = exact(module.weight.detach().double().flatten(1), x, tensors[node.name], scheme, recipe.bits_of(node.name))
+            moved, seen = fitted(module, inputs, wanted[node], generator, recipe.refit, matters, kept)
             convs[node.name] = quantize_weights(node.name, moved, x, tensors[node.name], seen, scheme, recipe)
             if step is not None:
                 step()
@@ -86,7 +87,7 @@ def refitted(
 
 
 def fitted(
-    conv: nn.Conv2d, x: Tensor, y: Tensor, generator: torch.Generator, refit: bool, relevant: Sequence[Tensor] = ()
+    conv: nn.Conv2d, x: Tensor, y: Tensor, generator: torch.Generator, refit: bool, relevant: Sequence[Tensor] = (), kept: Tensor | None = None
 ) -> tuple[nn.Conv2d, Inputs]:
     """The convolution refitted to take x [N, C, H, W] to y [N, O, H', W'], or as it is, and what its weights meet.
 
@@ -109,6 +110,11 @@ def fitted(
     ridge = covariance + torch.eye(fields.shape[-1]) * (RIDGE * power)[:, None, None]
     weight = weight + solved(ridge, centred.transpose(1, 2) @ left / n).transpose(1, 2)
     bias = mean_out - (weight @ mean[..., None])[..., 0]
+    if kept is not None:
+        own = kept.reshape(conv.groups, -1)
+        weight = torch.where(own[..., None], conv.weight.reshape(weight.shape), weight)
+        assert conv.bias is not None
+        bias = torch.where(own, conv.bias.reshape(bias.shape), bias)
     moved = copy.deepcopy(conv)
     moved.weight = nn.Parameter(weight.reshape(conv.weight.shape), requires_grad=False)
     moved.bias = nn.Parameter(bias.reshape(-1), requires_grad=False)

@@ -9,6 +9,7 @@ equalization (Nagel et al., ICCV 2019, section 4.1) with one factor a tensor, wh
 Tensors of attention, LayerNorm and constants keep powers of two.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import fx, nn
 from hlsgen.models.network import ATTENTION
 from hlsgen.models.norm import ChannelNorm
 from hlsgen.quantize.calibrate import Histogram
+from hlsgen.quantize.grid import steps
 from hlsgen.quantize.rounding import nearest
 from hlsgen.quantize.scales import SHRINKS, error_of
 from hlsgen.quantize.spec import TensorQ
@@ -108,5 +110,7 @@ def best_unit(conv: nn.Module | None, bits: int) -> float:
             least = torch.minimum(least, (error**2).sum(-1) / power)
         return float(least.sum())
 
-    found: float = min(FACTORS, key=cost)
+    step = float(steps(flat.reshape(-1), (1 << bits) - 1))
+    own = [2.0 ** (math.log2(step) % 1)] if step else []
+    found: float = min([*own, *FACTORS], key=cost)
     return found

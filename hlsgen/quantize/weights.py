@@ -8,6 +8,7 @@ from torch import nn
 
 from hlsgen.errors import HlsgenError
 from hlsgen.quantize.calibrate import Floats
+from hlsgen.quantize.grid import NEAR, off, steps
 from hlsgen.quantize.recipe import Recipe
 from hlsgen.quantize.rounding import adaround, compensated, nearest
 from hlsgen.quantize.spec import ConvQ, Scheme, TensorQ
@@ -87,7 +88,19 @@ def scale_candidates(flat: torch.Tensor, scheme: Scheme, bits: int, unit: float 
     if scheme == "fixed":
         top = _upwards(largest, unit)
         return [top * 2.0**-k for k in range(POWERS)]
-    return [largest * s for s in SHRINKS]
+    tried = [largest * s for s in SHRINKS]
+    step = steps(flat.reshape(len(largest), -1), (1 << (bits - 1)) - 1).numpy()
+    return [*tried, np.where(step > 0, step, largest)] if step.any() else tried
+
+
+def exact(flat: torch.Tensor, x: TensorQ, out: TensorQ, scheme: Scheme, bits: int) -> torch.Tensor:
+    """Which channels' weights [O, D], float64, are integers of so many bits times one of the scales that are tried, bool [O]."""
+    most = (1 << (bits - 1)) - 1
+    found = torch.zeros(len(flat), dtype=torch.bool)
+    for candidate in scale_candidates(flat, scheme, bits, out.scale / x.scale):
+        scale = torch.from_numpy(candidate)
+        found |= (off(flat, scale) < NEAR) & (flat.abs().amax(-1) <= scale * (most + 0.5))
+    return found
 
 
 def _bounds(bias: Floats, x: TensorQ, out: TensorQ, scheme: Scheme) -> tuple[Floats, Floats]:
