@@ -35,8 +35,8 @@ def off(weights: Tensor, step: Tensor) -> Tensor:
 
 
 def factors(weights: Tensor, mantissa: int) -> Tensor:
-    """For each row of `weights` [O, D] the factor, float64 [O], that makes it of numbers with so many bits of mantissa; the largest is
-    between 1 and 2 then. 1 where there is none, or none is needed.
+    """For each row of `weights` [O, D] the factor, float64 [O], that makes it of numbers with so many bits of mantissa, the
+    largest between 1 and 2: 1 where there is none, or none is needed.
     """
     rows = weights.double()
     ordered = rows.abs().sort(-1, descending=True).values

@@ -24,7 +24,7 @@ from hlsgen.quantize.minifloat import Minifloat
 from hlsgen.quantize.reference import Reference, quantize
 from hlsgen.quantize.spec import SCHEMES, ConvQ, QuantSpec, TensorQ
 from hlsgen.quantize.strategies.base import Strategy, Task
-from hlsgen.quantize.structure import module_of, sources
+from hlsgen.quantize.structure import in_memory, module_of
 
 KIND = "hlsgen quantized network"
 _PARTS = {"weight": torch.int8, "weight_scale": torch.float64, "bias": torch.int32}
@@ -78,7 +78,7 @@ def referenced(strategy: Strategy, reference: Reference, note: str = "") -> Quan
 
 
 def cast(label: str, task: Task, form: Minifloat) -> Quantized:
-    """Every weight, bias and tensor rounded to `form`, without scales; what is too large becomes infinite.
+    """Every weight, bias and tensor in memory rounded to `form`, without scales; what is too large becomes infinite.
 
     Where a channel's weights are numbers of `form` times a factor, that of a batch normalization folded into them, the factor
     stays in float32 and multiplies the sum: then nothing is lost of them.
@@ -90,9 +90,9 @@ def cast(label: str, task: Task, form: Minifloat) -> Quantized:
         factor = factors(weight.flatten(1), form.mantissa)[:, None, None, None].float()
         channel_bytes = 4 if bool((factor != 1).any()) else channel_bytes
         weights[node.name] = rounded(weight / factor) * factor, rounded(typed(Tensor, conv.bias).detach())
-    everywhere = dict.fromkeys(sources(task.network), rounded)
+    tensors = dict.fromkeys(sorted(in_memory(task.network)), rounded)
     size = parameter_bytes(task.network, form.bits, bias_bytes=form.bits // 8, channel_bytes=channel_bytes)
-    return Quantized(label, task.network, task.shape, Simulated(task.network, weights, everywhere), size)
+    return Quantized(label, task.network, task.shape, Simulated(task.network, weights, tensors), size)
 
 
 def convolutions(network: fx.GraphModule) -> Iterator[tuple[fx.Node, nn.Conv2d]]:

@@ -74,7 +74,9 @@ def refitted(
             x = spec.tensors[node.all_input_nodes[0].name]
             inputs = (arguments[1][0] - x.zero_point) * x.scale
             matters = relevant.get(node.name, ()) if relevant else ()
-            kept = exact(module.weight.detach().double().flatten(1), x, tensors[node.name], scheme, recipe.bits_of(node.name))
+            kept = exact(
+                module.weight.detach().double().flatten(1), x, tensors[node.name], scheme, recipe.bits_of(node.name)
+            )
             moved, seen = fitted(module, inputs, wanted[node], generator, recipe.refit, matters, kept)
             convs[node.name] = quantize_weights(node.name, moved, x, tensors[node.name], seen, scheme, recipe)
             if step is not None:
@@ -87,11 +89,19 @@ def refitted(
 
 
 def fitted(
-    conv: nn.Conv2d, x: Tensor, y: Tensor, generator: torch.Generator, refit: bool, relevant: Sequence[Tensor] = (), kept: Tensor | None = None
+    conv: nn.Conv2d,
+    x: Tensor,
+    y: Tensor,
+    generator: torch.Generator,
+    refit: bool,
+    relevant: Sequence[Tensor] = (),
+    kept: Tensor | None = None,
 ) -> tuple[nn.Conv2d, Inputs]:
     """The convolution refitted to take x [N, C, H, W] to y [N, O, H', W'], or as it is, and what its weights meet.
 
-    relevant: how much each position of y matters, [H', W'] for each of the N images; none: all alike.
+    relevant: how much each position of y matters, [H', W'] for each of the N images; none: all alike. kept: the channels, bool [O],
+    that stay as they are; their biases too, for where weights cannot follow, the mean where it matters is not to be had for the
+    mean of all the rest.
     """
     positions = _drawn(y.shape[0] * y.shape[2] * y.shape[3], relevant[: y.shape[0]], generator)
     fields = receptive_fields(conv, x, y.shape[-2:], positions)  # [samples, G, D]
@@ -113,8 +123,7 @@ def fitted(
     if kept is not None:
         own = kept.reshape(conv.groups, -1)
         weight = torch.where(own[..., None], conv.weight.reshape(weight.shape), weight)
-        assert conv.bias is not None
-        bias = torch.where(own, conv.bias.reshape(bias.shape), bias)
+        bias = torch.where(own, torch.zeros(()) if conv.bias is None else conv.bias.reshape(bias.shape), bias)
     moved = copy.deepcopy(conv)
     moved.weight = nn.Parameter(weight.reshape(conv.weight.shape), requires_grad=False)
     moved.bias = nn.Parameter(bias.reshape(-1), requires_grad=False)

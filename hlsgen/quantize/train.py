@@ -7,7 +7,8 @@ the next. The gradient passes a rounding as if it were not there, and a clamp on
 (round(x / s) - x / s) s ln 2 inside, and the bound times s ln 2 outside (Jain et al., "Trained quantization thresholds for
 accurate and efficient fixed-point inference", MLSys 2020, eq. 6 to 8). The loss is the distance of the outputs from the float
 network's on crops of the calibration images, mirrored half of the time and often shrunk: no labels. The result is a `fixed` spec
-like any other. Some images are held out: where training does not bring their outputs nearer, the network stays as it was.
+like any other. Some images are held out: where training does not bring their outputs nearer by more than chance would, the network
+stays as it was.
 """
 
 import math
@@ -30,6 +31,7 @@ from hlsgen.quantize.spec import ALMOST, ConvQ, QuantSpec
 from hlsgen.quantize.structure import module_of, shared_scales, sources
 
 Images = Sequence[npt.NDArray[np.float32]]
+SURE = 2.0  # standard errors
 HELD_OUT = 4  # of so many images one is held out
 BIAS_RATE = 0.1  # of the scales' learning rate
 FARTHEST = 3.0  # binary places that a point may move
@@ -93,9 +95,12 @@ def trained(
         result = Reference.from_spec(begun.network, student.spec(), begun.shape)
     except HlsgenError as error:  # what was learned is out of the arithmetic's range
         return begun, f"left as it was: {error}"
-    before, after = (_mean_distance(r, held, reg_max) for r in (begun, result))
-    said = f"distance from the float network on {len(held)} images held out: {before:.3g} before training, {after:.3g} after"
-    return (result, said) if after < before else (begun, f"{said}; left as it was")
+    before, after = (_log_distances(r, held, reg_max) for r in (begun, result))
+    said = (
+        f"distance from the float network on {len(held)} images held out: {_typical(before):.3g} before training, "
+        f"{_typical(after):.3g} after"
+    )
+    return (result, said) if surely_less(after, before) else (begun, f"{said}; left as it was")
 
 
 def distance(got: Sequence[Tensor], wanted: Sequence[Tensor], reg_max: int) -> Tensor:
@@ -122,14 +127,28 @@ def distance(got: Sequence[Tensor], wanted: Sequence[Tensor], reg_max: int) -> T
     return total
 
 
+def surely_less(after: npt.NDArray[np.float64], before: npt.NDArray[np.float64]) -> bool:
+    """Whether `after` is less than `before`, both [N], by more than chance: on average of the pairs by SURE standard
+    errors (of a single pair: whether it is less)."""
+    difference = after - before
+    error = float(np.std(difference, ddof=1)) / math.sqrt(len(difference)) if len(difference) > 1 else 0.0
+    return bool(difference.mean() < -SURE * error)
+
+
 @torch.no_grad()
-def _mean_distance(reference: Reference, images: Images, reg_max: int) -> float:
-    """The geometric mean: no single image decides."""
-    total = 0.0
+def _log_distances(reference: Reference, images: Images, reg_max: int) -> npt.NDArray[np.float64]:
+    """Of each image: by logarithms no single one decides."""
+    found = []
     for image in images:
         x = torch.from_numpy(image)[None]
-        total += math.log(max(float(distance(reference(x), _flat(reference.network(x)), reg_max)), 1e-30))
-    return math.exp(total / len(images))
+        apart = float(distance(reference(x), _flat(reference.network(x)), reg_max))
+        found.append(math.log(max(apart, 1e-30)))
+    return np.array(found)
+
+
+def _typical(logs: npt.NDArray[np.float64]) -> float:
+    """The geometric mean."""
+    return math.exp(float(logs.mean()))
 
 
 def _crops(images: Images, settings: Training, generator: torch.Generator) -> Tensor:

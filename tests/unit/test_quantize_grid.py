@@ -18,7 +18,7 @@ def rows(low: int, high: int, seed: int, count: int = 40) -> torch.Tensor:
     return found
 
 
-@pytest.mark.parametrize("high", (1, 3, 50, 127))
+@pytest.mark.parametrize("high", [1, 3, 50, 127])
 def test_the_step_of_integers_or_a_part_of_it_is_found(high: int) -> None:
     step = torch.tensor([0.3, 1.0, 1e-6, 77.7], dtype=torch.float64)
     found = steps(rows(-high, high, high) * step[:, None], 127)
@@ -41,7 +41,7 @@ def test_weights_of_any_value_have_no_step_and_zeros_have_none() -> None:
     assert not bool(steps(torch.zeros(2, 9, dtype=torch.float64), 127).any())
 
 
-@pytest.mark.parametrize("form", (HALF, BFLOAT16))
+@pytest.mark.parametrize("form", [HALF, BFLOAT16])
 def test_the_factor_of_a_folded_batch_normalization_is_found(form: object) -> None:
     mantissa = form.mantissa  # type: ignore[attr-defined]
     generator = torch.Generator().manual_seed(1)
@@ -96,7 +96,7 @@ def task(step: float) -> Task:
     return Task(network, (3, 24, 24), images)
 
 
-@pytest.mark.parametrize("name", ("affine", "rescaled"))
+@pytest.mark.parametrize("name", ["affine", "rescaled"])
 def test_weights_on_a_grid_are_kept(name: str) -> None:
     given = task(0.0031)
     reference = find(name).quantize(given).executable
@@ -109,6 +109,18 @@ def test_weights_on_a_grid_are_kept(name: str) -> None:
     bias = held.bias * x.scale * held.weight_scale
     assert conv.bias is not None
     assert np.allclose(bias, conv.bias.detach().numpy(), atol=x.scale * float(held.weight_scale.max()))
+
+
+def test_channels_on_a_grid_without_a_bias_and_others_beside_them() -> None:
+    given = task(0.0031)
+    conv = given.network.get_submodule("first")
+    assert isinstance(conv, nn.Conv2d)
+    conv.bias = None
+    conv.weight.data[3] *= 1 + 0.3 * torch.rand(conv.weight.shape[1:])
+    held = quantize(given.network, given.images, "affine").spec.convs["first"]
+    wrong = np.abs(held.weight * held.weight_scale[:, None, None, None] - conv.weight.detach().numpy()).max((1, 2, 3))
+    assert (np.delete(wrong, 3) < 1e-6).all() and wrong[3] > 1e-4
+    assert not np.delete(held.bias, 3).any() and held.bias[3]
 
 
 def test_weights_on_no_grid_are_refitted() -> None:

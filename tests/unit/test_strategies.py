@@ -211,6 +211,23 @@ def test_training_that_makes_it_worse_is_thrown_away() -> None:
     assert note.endswith("left as it was")
 
 
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ([-0.1, -0.2, -0.1, -0.2], True),
+        ([-0.3, 0.2, -0.3, 0.2], False),  # nearer on average, by what chance would do as well
+        ([0.1, 0.2, 0.1, 0.2], False),
+        ([0.0, 0.0, 0.0, 0.0], False),
+        ([-0.1], True),
+    ],
+)
+def test_training_is_kept_where_the_images_held_out_agree(change: list[float], kept: bool) -> None:
+    from hlsgen.quantize.train import surely_less
+
+    before = np.log(np.arange(1.0, len(change) + 1))
+    assert surely_less(before + change, before) is kept
+
+
 def test_learned_scales_of_a_rescaled_network_still_only_shift() -> None:
     from hlsgen.quantize import quantize
     from hlsgen.quantize.recipe import Recipe

@@ -73,7 +73,10 @@ def test_the_study_s_facts(finished: Path) -> None:
     fp32, fp16, static = rows.values()
     assert fp32["agreement"]["mean"] == 1 and fp32["drop"] == 0
     assert all(db is None for db in fp32["sqnr_db"].values())
-    assert fp32["parameter_bytes"] == 2 * fp16["parameter_bytes"] > 3 * static["parameter_bytes"]
+    assert (
+        0.5 <= fp16["parameter_bytes"] / fp32["parameter_bytes"] < 0.51
+    )  # the factors of batch normalizations besides
+    assert fp32["parameter_bytes"] > 3 * static["parameter_bytes"]
     assert set(static["sqnr_db"]) == set(fp16["sqnr_db"])
     heads = facts["outputs"]
     assert all(fp16["sqnr_db"][n] > static["sqnr_db"][n] + 10 > 15 for n in heads)

@@ -63,7 +63,7 @@ class MinifloatStrategy(Strategy):
         from hlsgen.quantize.quantized import Quantized, parameter_bytes
         from hlsgen.quantize.refine import IMAGES, LARGEST_BATCH
         from hlsgen.quantize.relevance import irrelevant
-        from hlsgen.quantize.structure import activations_fed, ends, outputs, placeholder, shared_scales
+        from hlsgen.quantize.structure import ends, in_memory, shared_scales
 
         if self.recipe.rounding == "adaround":
             raise HlsgenError("the rounding of minifloat is nearest or compensated: AdaRound is for integers")
@@ -74,19 +74,17 @@ class MinifloatStrategy(Strategy):
         network, form = task.network, Minifloat(self.exponent, self.mantissa)
         relevance = task.relevance if self.recipe.ranges == "mse" else irrelevant
         seen = calibrate(network, task.images, task.progress.step, relevance, len(task.images), self.recipe.seed)
-        share, fed = shared_scales(network), activations_fed(network)
+        share = shared_scales(network)
         groups: dict[str, Histogram] = {}
         for name, histogram in seen.histograms.items():
             groups.setdefault(share[name], Histogram()).merge(histogram)
-        exempt = {node.name for node in (placeholder(network), *outputs(network))}
         convs, tensors = ends(network)
         halves = {share[name] for name in tensors}
         rounded = {
             name: Rounded(HALF)
             if share[name] in halves
             else Rounded(form, _scale(groups[share[name]], form, self.recipe.ranges))
-            for name in seen.histograms
-            if name not in fed and name not in exempt
+            for name in sorted(in_memory(network))
         }
         used = task.images[: max(LARGEST_BATCH // seen.largest, 1)][:IMAGES]
         forms = dict.fromkeys(convs, HALF)
