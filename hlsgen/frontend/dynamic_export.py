@@ -28,7 +28,7 @@ def export_dynamic(
     Returns:
         embedding_sqnr_db: of ONNX Runtime's embedding to the reference's.
     """
-    encoder, _ = sam_session(*write_sam(dynamic_sam(checkpoint), folder))
+    encoder, _ = sam_session(*write_sam(dynamic_sam(checkpoint), folder), lean=True)
     mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
     (found,) = encoder(((torch.from_numpy(picture) * 255 - mean) / std)[None])
     return {"embedding_sqnr_db": decibels(embedding, found[0].numpy())}
