@@ -18,7 +18,7 @@ from hlsgen.handoff.driver import Host, Stamp, stamp, write_driver
 from hlsgen.handoff.platform import system, templates_of
 from hlsgen.names import identifier
 from hlsgen.program.attention import CHUNK, FACTOR_BITS, FRACTION
-from hlsgen.program.chunks import MERGED, STRIP
+from hlsgen.program.chunks import held
 from hlsgen.program.dynamic import PHI, POWERS
 from hlsgen.program.encode import Encoded, encode, has_attention, has_norm, has_spread
 from hlsgen.program.ops import EngineConfig, Op, Program
@@ -106,8 +106,7 @@ def render(program: Program, folder: Path, facts: ProjectFacts) -> None:
         "constants": [list(row) for row in encoded.constants],
         "dynamic": program.scheme == "dynamic",
         "chunk": CHUNK,
-        "strip": STRIP,
-        "merged": MERGED,
+        "held": held(program.engine),
         "factor_bits": FACTOR_BITS,
         "fraction": FRACTION,
         "sum_fast": fast_type(bounds.biased_bits),

@@ -20,7 +20,7 @@ static bool run_op(int index, memory_t &memory, std::string &counts) {
     hls::stream<sums_t> sums("sums", SUMS_DEPTH);
 #ifdef ATTENTION
     hls::stream<beat_t> operand("operand", WEIGHT_DEPTH);
-    hls::stream<row_t> row_sums("row_sums", TILE_PIXELS);
+    hls::stream<row_t> row_sums("row_sums", ATTENTION_PIXELS);
 #endif
 #ifdef NORM
     hls::stream<moments_t> moments("moments", TILE_PIXELS);

@@ -7,10 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from hlsgen.cost.hardware import GATHER, LOOP, Link
+from hlsgen.cost.memory import SHALLOW
 from hlsgen.cost.shape import OpShape
 from hlsgen.program.attention import CHUNK
-from hlsgen.program.chunks import MERGED, STRIP
-from hlsgen.program.ops import MOST_PIXELS, EngineConfig
+from hlsgen.program.chunks import held
+from hlsgen.program.ops import EngineConfig
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -37,7 +38,7 @@ def gathered_values(engine: EngineConfig, shape: OpShape) -> bool:
 
 def made_at_once(engine: EngineConfig) -> int:
     """Pixels of a group whose weights are made in a cycle (MADE of templates/engine/types.h)."""
-    return min(2, engine.tp)
+    return 1 if engine.narrow else min(2, engine.tp)
 
 
 def weights_fill(engine: EngineConfig, pixels: Any) -> Any:
@@ -90,11 +91,13 @@ def logic(engine: EngineConfig, w: "Sums") -> tuple[int, int, int]:
     constants = engine.lanes * 50 // 2  # a channel's or a row's
     # A score of each sum: rounding, a shift by few distances, zero point and clamp; the largest of each pixel's.
     score = w.acc * (1 + w.levels / 2) + 9 + 18
-    scores = round(engine.tp * engine.tm * (score + LARGEST_LUT))
-    strip = beat * 8 * max(0, engine.tp - made) // 3  # the pixels whose scores become weights
+    scored, copies = engine.tp * engine.tm // engine.score_parts, 1 if engine.narrow else engine.tp
+    picked = w.acc * engine.score_parts // 3 if engine.score_parts > 1 else 0  # a sum out of so many
+    scores = round(scored * (score + LARGEST_LUT + picked))
+    strip = beat * 8 * max(0, copies - made) // 3  # the pixels whose scores become weights
     merging = engine.lanes * w.merged * 5 // 2 if w.merged else 0  # which is scaled, their sum
     lut = TURN_LUT + rotators + weights + divider + constants + 3 * bits + scores + strip + merging
-    ff = TURN_FF + 2 * divider + beat * 16 + engine.lanes * (50 + 2 * w.merged) + engine.tp * engine.tm * (w.acc + 8)
+    ff = TURN_FF + 2 * divider + beat * 16 + engine.lanes * (50 + 2 * w.merged) + scored * (w.acc + 8)
     return lut, ff, 2 if w.merged else 0  # the product of a row's sum and a factor
 
 
@@ -112,23 +115,22 @@ class Sums:
 
 def memories(engine: EngineConfig, w: Sums) -> list[tuple[int, int, int]]:
     """(depth, width in bits, copies)."""
-    block_beats, lanes = engine.tm // engine.beat, engine.lanes
+    block_beats, lanes, made, most = engine.tm // engine.beat, engine.lanes, made_at_once(engine), held(engine)
+    largest = most.strip // min(most.strip, CHUNK // engine.tm)
+    strips = [(most.strip, 8 * engine.tm, engine.tp), (largest, 16, engine.tp)]
+    if engine.narrow:
+        strips = [(most.strip, 8 * engine.beat, 1), (SHALLOW, 16, most.pixels // SHALLOW)]
     merging = [
         (FACTORS * 4 // engine.beat, 17 * engine.beat // 4, 1),
-        (MERGED // lanes, w.merged * lanes, 1),
-        (MOST_PIXELS, w.sum + 9, 1),  # of each pixel what is merged: sum, largest score, which was scaled
+        (most.merged // lanes, w.merged * lanes, 1),
+        (most.pixels, w.sum + 9, 1),  # of each pixel what is merged: sum, largest score, which was scaled
     ]
     return [
         (TURNED * engine.tm * block_beats, 8, engine.beat),  # blocks being turned
-        (EXPONENTS // engine.beat, 8 * engine.beat, made_at_once(engine) * engine.beat // 2),
-        (STRIP, 8 * engine.tm, engine.tp),  # scores
-        (STRIP // min(STRIP, CHUNK // engine.tm), 16, engine.tp),  # the pixels' largest, read twice
-        (MOST_PIXELS // made_at_once(engine), w.row, made_at_once(engine)),
-        (
-            MOST_PIXELS // made_at_once(engine),
-            (w.row + 8) * made_at_once(engine),
-            1,
-        ),  # the stream of these and the largest scores
-        (MOST_PIXELS, w.row + 8 + QUOTIENT + 6, 1),  # what divides each row: bias, multiplier, shift
+        (EXPONENTS // engine.beat, 8 * engine.beat, made * engine.beat // 2),
+        *strips,  # scores; the pixels' largest, read twice
+        (most.pixels // made, w.row, made),
+        (most.pixels // made, (w.row + 8) * made, 1),  # the stream of these and the largest scores
+        (most.pixels, w.row + 8 + QUOTIENT + 6, 1),  # what divides each row: bias, multiplier, shift
         *(merging if w.merged else []),
     ]

@@ -24,12 +24,14 @@ Ints = npt.NDArray[np.int64]
 @dataclass(frozen=True, eq=False)
 class _Kind:
     """Chunks that take equally long: how many; cycles of computing of each step with queries, with weights; cycles in which their
-    keys and their values come, and how many of these may pass before they are needed: what the stream holds."""
+    keys and their values come, and how many of these may pass before they are needed: what the stream holds. last_keys: cycles in
+    which the keys of the last step with queries come."""
 
     count: int
     queries: list[Any]
     weights: list[Any]
     keys: Floats
+    last_keys: Floats
     values: Floats
     ahead: tuple[Floats, Floats]
 
@@ -71,6 +73,9 @@ class AttentionSteps:
             late_queries = np.maximum(0, len(kind.queries) * patches.reading - scores)
             late_queries = late_queries - np.minimum(np.minimum(late_queries, products), patches.ahead)
             late_keys, late_values = np.maximum(0, kind.keys - scores), np.maximum(0, kind.values - products)
+            # The last step, which may be long, does not make good what the steps before it wait for.
+            before = scores - kind.queries[-1] - overhead
+            late_keys = np.maximum(late_keys, kind.keys - kind.last_keys - before)
             early = np.minimum(np.minimum(late_keys, np.maximum(0, products - kind.values)), kind.ahead[0])
             early_values = np.minimum(np.minimum(late_values, np.maximum(0, scores - kind.keys)), kind.ahead[1])
             late = np.maximum(late_queries, late_keys - early) + late_values - early_values
@@ -87,7 +92,7 @@ def attention_steps(
     total, placed = -(-shape.keys // tm), sum(shape.places)
     last_halves, key_halves = -(-shape.last_lanes // tn), -(-((shape.keys - 1) % tm + 1) // tn)
     found = [
-        _passes(chunk, total, inputs, whole, last_halves, key_halves)
+        _passes(chunk, total, inputs, (whole, last_halves, key_halves), engine.score_parts)
         for chunk in chunks(shape.keys, tm, inputs, shape.places)
     ]
     kinds: list[_Kind] = []
@@ -100,7 +105,8 @@ def attention_steps(
         keys, values = loaded * size * of_keys + made, blocks * size * of_values
         waiting = depths.weights / of_block
         computing = [passes * length for _, passes in queries], [blocks * halves * length for halves in weights]
-        kinds.append(_Kind(count, *computing, keys, values, (waiting * of_keys, waiting * of_values)))
+        last = (inputs > placed) * size * of_keys
+        kinds.append(_Kind(count, *computing, keys, last, values, (waiting * of_keys, waiting * of_values)))
         loading, read = loading + count * (keys + values), read + count * (loaded + blocks) * size * of_block
         compute = compute + count * (sum(p for _, p in queries) + blocks * sum(weights))
     inputs_filled = sum(kind.count * len(kind.queries) for kind in kinds)
@@ -108,10 +114,12 @@ def attention_steps(
 
 
 def _passes(
-    chunk: Chunk, total: int, inputs: int, whole: int, last: int, last_keys: int
+    chunk: Chunk, total: int, inputs: int, halves: tuple[int, int, int], parts: int
 ) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
     """A chunk's passes: of each of the queries' blocks that it meets, with its index; of each of its blocks of keys and one of
-    values."""
-    queries = tuple((c, count * (last if c == inputs - 1 else whole)) for c, (_, _, count) in chunk.met)
+    values. halves: of a whole block, of the queries' last, of the keys' last. parts: the queries' last pass over each block of
+    keys makes scores, and is made so many times."""
+    whole, last, last_keys = halves
+    queries = tuple((c, count * (last + parts - 1 if c == inputs - 1 else whole)) for c, (_, _, count) in chunk.met)
     weights = tuple(last_keys if chunk.first + j == total - 1 else whole for j in range(chunk.blocks))
     return queries, weights

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from hlsgen.cost import array, attention, dynamic, norm
 from hlsgen.cost.hardware import BURST, MASTERS, OUTSTANDING
-from hlsgen.cost.memory import Memory, memory
+from hlsgen.cost.memory import SHALLOW, Memory, memory
 from hlsgen.cost.streams import Depths
 from hlsgen.program.attention import CHUNK, FRACTION, LARGEST_WEIGHT
 from hlsgen.program.dynamic import LARGEST
@@ -180,14 +180,15 @@ def _lanes(engine: EngineConfig, w: Widths) -> dict[str, Usage]:
     lane_dsp = {"fixed": multiplied if w.row_sum else 0, "affine": multiplied, "native": NATIVE_DSP}[w.scheme]
     residual_lut = RESIDUAL_LUT if w.residuals else 0
     pick = w.acc * (tp * tm // lanes) // 4  # a lane's sum out of the group
+    word = beat // 2 if w.table // beat > SHALLOW else beat  # a beat is written through both ports of a block memory
     return {
         "epilogue lanes": Usage(
             lut=lanes * (lane_lut + residual_lut + pick),
             ff=lanes * (REQUANT_FF + (RESIDUAL_FF if w.residuals else 0)),
             dsp=lanes * (lane_dsp + (RESIDUAL_DSP if w.residuals else 0)),
         ),
-        # Two lanes share a copy, which holds a beat a word.
-        "tables": _memory(memory(-(-w.table // beat), beat * 8, engine.table_uram, two_readers=True), -(-lanes // 2)),
+        # Two lanes share a copy, which holds half a beat a word.
+        "tables": _memory(memory(-(-w.table // word), word * 8, engine.table_uram, two_readers=True), -(-lanes // 2)),
         "channel parameters": _memory(memory(max(1, w.channels // tm), 64), tm)
         + Usage(lut=lanes * 64 * (tm // lanes) // 4),
     }

@@ -209,12 +209,15 @@ class Scheduler:
             if overrides.cores is None:
                 most = self._most_cores(engine, MAX_CORES if objective == "throughput" else 1)
             else:
-                most = overrides.cores if self._least_fits(engine, overrides.cores) else 0
+                most = overrides.cores if self._least_fits(self.narrowest(engine), overrides.cores) else 0
             if most:
                 yield self._candidate(engine, most, objective)
 
     def _candidate(self, engine: EngineConfig, cores: int, objective: Objective) -> _Candidate:
-        """Inferences a cycle never get fewer with more cores, so that each may wait behind the one with a core more."""
+        """Inferences a cycle never get fewer with more cores, so that each may wait behind the one with a core more. Scores are
+        narrow where nothing else fits."""
+        wide = replace(engine, narrow=False)
+        engine = wide if self._least_fits(wide, cores) else self.narrowest(engine)
         floor = float(self.lowered(engine).floors(engine, self.way(engine, cores)).sum())
         return (
             -(cores if objective == "throughput" else 1) / floor,
@@ -230,23 +233,33 @@ class Scheduler:
         least = replace(engine, patch_depth=PATCH_DEPTHS[-1], acc_depth=ACC_DEPTHS[-1], uram=uram, table_uram=uram)
         return self.fits(self.with_dsps(least, cores), cores)
 
+    def narrowest(self, engine: EngineConfig) -> EngineConfig:
+        """The engine that makes scores a beat a cycle, where the network has any."""
+        return replace(engine, narrow=self.lowered(engine).widths.softmax is not None)
+
     def _most_cores(self, engine: EngineConfig, limit: int) -> int:
         """How many cores fit with the least buffers, 0 to `limit`."""
-        return bisect.bisect(range(1, limit + 1), 0, key=lambda cores: not self._least_fits(engine, cores))
+        narrowest = self.narrowest(engine)
+        return bisect.bisect(range(1, limit + 1), 0, key=lambda cores: not self._least_fits(narrowest, cores))
 
     def _sized(self, engine: EngineConfig, cores: int) -> Iterator[EngineConfig]:
-        """The engine with the largest buffers that fit: for each depth of the sums the deepest patches."""
+        """The engine with the largest buffers that fit: for each depth of the sums the deepest patches, and with narrow scores
+        where these leave room for deeper ones."""
         urams = (True, False) if self.target.resources.uram else (False,)
         for acc_depth in ACC_DEPTHS:
-            sizes = (
-                replace(engine, acc_depth=acc_depth, patch_depth=depth, uram=uram, table_uram=table_uram)
-                for depth in PATCH_DEPTHS
-                for uram in urams
-                for table_uram in urams
-            )
-            fitting = next((sized for sized in sizes if self.fits(sized, cores)), None)
-            if fitting is not None:
-                yield fitting
+            deepest = 0
+            for narrow in sorted({engine.narrow, self.narrowest(engine).narrow}):
+                sizes = (
+                    replace(engine, acc_depth=acc_depth, patch_depth=d, uram=u, table_uram=t, narrow=narrow)
+                    for d in PATCH_DEPTHS
+                    for u in urams
+                    for t in urams
+                    if d > deepest
+                )
+                fitting = next((sized for sized in sizes if self.fits(sized, cores)), None)
+                if fitting is not None:
+                    deepest = fitting.patch_depth
+                    yield fitting
 
     def with_dsps(self, engine: EngineConfig, cores: int) -> EngineConfig:
         """As many of the TN channels in DSPs as the part has for each core."""
@@ -308,7 +321,7 @@ class _Lowered:
         whole = engine.tm // engine.tn
         keys = (v["key_blocks"] - 1) * whole + np.ceil(v["last_keys"] / engine.tn)
         made = v["key_blocks"] * weights_fill(engine, engine.tp)
-        scores = v["key_blocks"] * (halves - v["passed_over"] * whole)
+        scores = v["key_blocks"] * (halves + engine.score_parts - 1 - v["passed_over"] * whole)
         attention = scores + np.maximum(v["values"] * keys, made)
         array = np.where(v["key_blocks"] > 0, v["heads"] * attention / engine.tp, array)
         epilogue = v["stored"] / min(engine.lanes, engine.beat)
@@ -401,7 +414,7 @@ def smallest(scheduler: Scheduler, overrides: Overrides) -> Design:
     the one with the fewest LUTs too many, then the fastest epilogue."""
     cores = overrides.cores or 1
     engines = [
-        replace(scheduler.with_dsps(e, cores), patch_depth=PATCH_DEPTHS[-1], acc_depth=ACC_DEPTHS[-1])
+        replace(scheduler.with_dsps(scheduler.narrowest(e), cores), patch_depth=PATCH_DEPTHS[-1], acc_depth=ACC_DEPTHS[-1])
         for e in legal_engines(overrides, scheduler.target, scheduler.floats)
     ]
     least = min(_size(e)[0] for e in engines)

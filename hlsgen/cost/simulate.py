@@ -364,7 +364,8 @@ class _Op:
             if p < step.loads:
                 yield Get(weights, self.plan.weight_beats)
             emits = step.emitting > 0 and (p + 1) % step.emitting == 0
-            left, sums_left = length, step.groups if emits else 0
+            scores = step.scoring > 0 and (p + 1) % step.scoring == 0
+            left, sums_left = length * (self.engine.score_parts if scores else 1), step.groups if emits else 0
             while left:
                 n = min(self.chunk, left) if emits or filling.left else left
                 got = filling.take(n)

@@ -54,7 +54,8 @@ class Operand(NamedTuple):
 class Step(NamedTuple):
     """A step of the MAC array. exponents, first: whether it takes these, or the first pass's weights, before. loads: passes
     before which the next one's weights are taken. groups: of pixels, of a tile's block. emitting: passes of a block whose last
-    gives the sums away, or 0. told: of rows, by softmax or LayerNorm, at its end."""
+    gives the sums away, or 0. told: of rows, by softmax or LayerNorm, at its end. scoring: passes of a block of keys whose last makes
+    scores, `EngineConfig.score_parts` times as long, or 0."""
 
     exponents: bool
     first: bool
@@ -65,6 +66,7 @@ class Step(NamedTuple):
     groups: int
     emitting: int
     told: int
+    scoring: int = 0
 
 
 class Finished(NamedTuple):
@@ -236,28 +238,29 @@ class Plan:
             return 1, rows * cols * self.stored_beats
         return rows, cols * self.stored_beats
 
-    def computed(self) -> Iterator[tuple[int, int, int, int, str]]:
+    def computed(self) -> Iterator[tuple[int, int, int, int, str, int]]:
         """mac: (tile, input block, passes, every how many of them give the sums away, what fills the patch: "input", "weights" of a
-        softmax or nothing) of each patch."""
-        shape = self.shape
+        softmax or nothing, every how many of them make scores) of each patch."""
+        shape, inputs = self.shape, self.shape.groups.inputs
         for t, (*_, blocks) in enumerate(self.walk()):
             for c in range(0 if shape.keys else shape.steps):
                 passes = self.passes(c, blocks)
-                emitting = passes // blocks if c == shape.groups.inputs - 1 else 0
+                emitting = passes // blocks if c == inputs - 1 else 0
                 yield (
                     t,
                     c,
                     passes,
                     passes if shape.special == "norm" else emitting,
                     "input",
+                    0,
                 )  # of a LayerNorm each block passes once
             for chunk in self.chunks:
                 for c, (_, _, count) in chunk.met:
-                    yield t, c, self.passes(c, count), 0, "input"
-                yield t, 0, 0, 0, ""
+                    yield t, c, self.passes(c, count), 0, "input", self.passes(c, 1) if c == inputs - 1 else 0
+                yield t, 0, 0, 0, "", 0
                 for j in range(chunk.blocks):
                     halves = self.halves(chunk.first + j)
-                    yield t, j, blocks * halves, halves if j == chunk.blocks - 1 else 0, "weights"
+                    yield t, j, blocks * halves, halves if j == chunk.blocks - 1 else 0, "weights", 0
 
     def steps(self) -> Iterator[tuple[int, Step]]:
         """mac: each step fills a patch and computes with the one before; of the tile that it computes."""
@@ -267,7 +270,7 @@ class Plan:
         for s in range(len(steps) + 1):
             fill_cycles = fill_beats = told = 0
             if s < len(steps):
-                t, c, _, emits, fills = steps[s]
+                t, c, _, emits, fills, _ = steps[s]
                 g, y, x, rows, cols, _ = walk[t]
                 cells, y_begin, y_end, x_begin, x_end = self.patch(y, x, rows, cols)
                 bursts, beats = self.read(y_end - y_begin, x_begin, x_end, self.upsample_of(g * inputs + c))
@@ -283,11 +286,11 @@ class Plan:
             if s == 0:
                 yield -1, Step(shape.keys > 0, first, fill_cycles, fill_beats, 0, 0, 0, 0, told)
                 continue
-            t, c, n, emitting, _ = steps[s - 1]
+            t, c, n, emitting, _, scoring = steps[s - 1]
             *_, rows, cols, _ = walk[t]
             groups = -(-rows * cols // self.engine.tp)
             loads = n - (s - 1 == last) if s - 1 <= last else 0
-            yield t, Step(False, first, fill_cycles, fill_beats, n, loads, groups, emitting, told)
+            yield t, Step(False, first, fill_cycles, fill_beats, n, loads, groups, emitting, told, scoring)
 
     def finished_blocks(self) -> Iterator[tuple[int, Finished]]:
         """epilogue: table and parameters, then each tile's blocks."""

@@ -6,9 +6,22 @@ templates/engine/walk.h is this in C++.
 from typing import NamedTuple
 
 from hlsgen.program.attention import CHUNK
+from hlsgen.program.ops import MOST_PIXELS, EngineConfig
 
-STRIP = 512  # words of TM scores that a pixel of the array's holds on chip
-MERGED = 16384  # sums of a tile held on chip where there are several chunks
+
+class Held(NamedTuple):
+    """What is held on chip of an attention's tile. pixels: at most, whole groups of TP where scores are made a beat a cycle. strip:
+    words of a memory of scores, TP memories of TM scores each or one of a beat. merged: sums of the values, where there are several
+    chunks."""
+
+    pixels: int
+    strip: int
+    merged: int
+
+
+def held(engine: EngineConfig) -> Held:
+    """Of the narrow engine as much as makes a detector's few keys come seldom again."""
+    return Held(128, 128 * CHUNK // engine.beat, 8192) if engine.narrow else Held(MOST_PIXELS, 512, 16384)
 
 
 class Chunk(NamedTuple):

@@ -50,7 +50,8 @@ class Bounds:
     steps: int
     step_cycles: int
     parameter_beats: int
-    tile_pixels: int = 0  # of scores and attention; 0 where the network has none
+    tile_pixels: int = 0  # of scores, attention and LayerNorm; 0 where the network has none
+    attention_pixels: int = 1  # of attention
     held_blocks: int = 0  # of channels that are stored as pixels
     held_beats: int = 0
     row_sum_bits: int = 0  # of a chunk's weights, of all; in scheme `dynamic` of a row's
@@ -532,6 +533,7 @@ def _bounds(
             ),
             default=0,
         ),
+        attention_pixels=max((op.tile.rows * op.tile.cols for op in program.ops if op.kind == "attend"), default=1),
         tile_pixels=max((op.tile.rows * op.tile.cols for op in program.ops if op.special), default=0),
         row_sum_bits=max((_largest_row(op, CHUNK).bit_length() for op in attends), default=0),
         sum_bits=max((_largest_row(op, MOST_KEYS).bit_length() for op in attends), default=0),

@@ -32,7 +32,8 @@ class EngineConfig:
     lanes: output elements the epilogue makes in one cycle. patch_depth: blocks of tm bytes in one input patch buffer.
     acc_depth: groups of tp pixels whose sums stay on chip. dsp_tn: how many of the tn input channels are multiplied in
     DSPs, two products each; the others in LUTs. uram, table_uram: the patch buffers, the activation table in URAM instead
-    of BRAM.
+    of BRAM. narrow: an attention's scores are made a beat a cycle, not all of TP x TM sums at once, and less of it is held
+    (`hlsgen.program.chunks.held`).
     """
 
     tm: int = 16
@@ -45,6 +46,7 @@ class EngineConfig:
     dsp_tn: int = 0
     uram: bool = False
     table_uram: bool = False
+    narrow: bool = False
 
     def __post_init__(self) -> None:
         for name in ("tm", "tn", "tp", "beat", "lanes", "patch_depth", "acc_depth"):
@@ -64,6 +66,11 @@ class EngineConfig:
     def pass_min(self) -> int:
         """Least cycles of one pass: the next pass's weights load meanwhile, and a sum is read again only that late."""
         return max(16, self.tn * self.tm // self.beat)
+
+    @property
+    def score_parts(self) -> int:
+        """Cycles in which the scores of a group of TP pixels and a block of TM keys are made."""
+        return self.tp * self.tm // self.beat if self.narrow else 1
 
 
 @dataclass(frozen=True)

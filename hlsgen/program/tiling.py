@@ -11,7 +11,7 @@ from hlsgen.cost.shape import OpShape
 from hlsgen.cost.streams import Depths, stream_depths
 from hlsgen.errors import HlsgenError
 from hlsgen.program.attention import CHUNK
-from hlsgen.program.chunks import MERGED, STRIP
+from hlsgen.program.chunks import held
 from hlsgen.program.groups import BlockGroups
 from hlsgen.program.ops import MOST_PIXELS, EngineConfig, Tile, Window
 
@@ -86,11 +86,12 @@ def candidates(engine: EngineConfig, shape: OpShape) -> tuple[Ints, Ints, Ints]:
     if not shape.keys:
         return rows, cols, blocks
     # An attention: all of a head's values, and what is held of a tile on chip.
-    chunk, total = min(CHUNK // engine.tm, -(-shape.keys // engine.tm)), shape.groups.outputs
-    slots = -(-rows * cols // engine.tp) * chunk
-    legal = (blocks == total) & (slots <= min(STRIP, engine.acc_depth))
+    chunk, total, most = min(CHUNK // engine.tm, -(-shape.keys // engine.tm)), shape.groups.outputs, held(engine)
+    groups = -(-rows * cols // engine.tp)
+    legal = (blocks == total) & (groups * chunk <= engine.acc_depth)
+    legal &= (groups * engine.tp <= most.pixels) if engine.narrow else (groups * chunk <= most.strip)
     if shape.keys > CHUNK:
-        legal &= (rows * cols * total * engine.tm <= MERGED) | (rows * cols == 1)
+        legal &= (rows * cols * total * engine.tm <= most.merged) | (rows * cols == 1)
     return rows[legal], cols[legal], blocks[legal]
 
 

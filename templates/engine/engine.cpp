@@ -25,7 +25,7 @@ static void run_op(int index, const beat_t *feature_maps, const beat_t *residual
     hls::stream<beat_t> operand("operand");
     hls::stream<row_t> row_sums("row_sums");
 // A tile's sums (a chunk's) all go before the products that are divided by them.
-#pragma HLS STREAM variable=row_sums depth=TILE_PIXELS
+#pragma HLS STREAM variable=row_sums depth=ATTENTION_PIXELS
 #pragma HLS STREAM variable=operand depth=WEIGHT_DEPTH
 #endif
 #ifdef NORM

@@ -87,9 +87,10 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
                      hls::stream<beat_t> &residual, hls::stream<beat_t> &out) {
 #pragma HLS INLINE off
     const op_t op = PROGRAM[index];
-    // Two lanes read a copy, one through each of its ports; BEAT entries a word, so that a beat is written at once.
-    const int COPIES = (LANES + 1) / 2;
-    static data_t table[COPIES][TABLE_BEATS][BEAT];
+    // Two lanes read a copy, one through each of its ports. A beat is written at once: two words of a block memory, through both
+    // ports, or one in LUTs.
+    const int COPIES = (LANES + 1) / 2, WORDS = TABLE_BEATS > 64 ? 2 : 1, WORD = BEAT / WORDS;
+    static data_t table[COPIES][TABLE_BEATS * WORDS][WORD];
     static channel_t channels[MAX_CHANNELS / TM][TM];
 #pragma HLS ARRAY_PARTITION variable=table dim=1 complete
 #pragma HLS ARRAY_RESHAPE variable=table dim=3 complete
@@ -100,7 +101,7 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
 #endif
 #pragma HLS ARRAY_PARTITION variable=channels dim=2 complete
 #ifdef SOFTMAX
-    static channel_t rows[TILE_PIXELS];  // attention: what divides each pixel's row
+    static channel_t rows[ATTENTION_PIXELS];  // attention: what divides each pixel's row
     const bool attends = op.kind == OP_SCORES || op.kind == OP_ATTEND;
     row_t row;
 #pragma HLS ARRAY_PARTITION variable=row.sum complete
@@ -121,9 +122,9 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
     const int A_BEAT = BEAT / 4;
     static factor_t factors[FACTORS / A_BEAT][A_BEAT];
     static merged_t merged[MERGED_DEPTH][LANES];
-    static sum_t merged_sum[TILE_PIXELS];
-    static data_t merged_largest[TILE_PIXELS];
-    static bool lowered[TILE_PIXELS];  // whether it is what was held that is scaled down
+    static sum_t merged_sum[ATTENTION_PIXELS];
+    static data_t merged_largest[ATTENTION_PIXELS];
+    static bool lowered[ATTENTION_PIXELS];  // whether it is what was held that is scaled down
 #pragma HLS ARRAY_RESHAPE variable=factors dim=2 complete
 #pragma HLS ARRAY_RESHAPE variable=merged dim=2 complete
 #pragma HLS DEPENDENCE variable=merged inter false
@@ -158,7 +159,7 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
 #pragma HLS UNROLL
             for (int j = 0; j < BEAT; j++) {
 #pragma HLS UNROLL
-                table[copy][i][j] = b.v[j];
+                table[copy][i * WORDS + j / WORD][j % WORD] = b.v[j];
             }
         }
     }
@@ -211,7 +212,7 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
         int of_group = 0;  // pixel
         for (int i = 0; i < divided; i++) {
 #pragma HLS PIPELINE II=1
-#pragma HLS LOOP_TRIPCOUNT min=0 max=TILE_PIXELS
+#pragma HLS LOOP_TRIPCOUNT min=0 max=ATTENTION_PIXELS
             if (comes && of_group % MADE == 0) row = row_sums.read();
             const row_sum_t row_sum = comes ? row.sum[of_group % MADE] : row_sum_t(0);
 #ifdef MERGES
@@ -301,7 +302,7 @@ inline void epilogue(int index, hls::stream<beat_t> &parameters, hls::stream<sum
                     if (merges) merged[merged_at][l] = merged_t(scaled + scaled_t(down ? come : before));
 #endif
                     const int entry = int(pre) - op.pre_low;
-                    data_t y = op.table ? table[l / 2][entry / BEAT][entry % BEAT] : data_t(pre);
+                    data_t y = op.table ? table[l / 2][entry / WORD][entry % WORD] : data_t(pre);
 #ifdef NORM
                     if (op.kind == OP_NORM) y = normalize(data_t(int(sums.v[pixel][lane + l])), norms[pixel_of_tile], c, op);
 #endif

@@ -49,9 +49,9 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
     const bool attends = op.kind == OP_ATTEND;
     const int COPIES = MADE * BEAT / 2;  // two elements read a copy of the table
     static data_t exponents[COPIES][EXPONENT_BEATS][BEAT];
-    static data_t strip[TP][STRIP_DEPTH][TM];
-    static data_t largest[TP][TILE_GROUPS];
-    static row_sum_t row_sum[MADE][TILE_PIXELS];
+    static data_t strip[STRIPS][STRIP_DEPTH][STRIP_WIDTH];
+    static data_t largest[STRIPS][ATTENTION_GROUPS * TP / STRIPS];
+    static row_sum_t row_sum[MADE][ATTENTION_GROUPS * GROUP_ROWS];
 #pragma HLS ARRAY_PARTITION variable=exponents dim=1 complete
 #pragma HLS ARRAY_RESHAPE variable=exponents dim=3 complete
 #pragma HLS ARRAY_PARTITION variable=strip dim=1 complete
@@ -130,9 +130,11 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
         const int weighed = fill_block - op.in_blocks - 1;  // block of the chunk's keys
         const bool weighed_last = filling.first + weighed == op.key_blocks - 1;
         const int fill_pixels = times(area.rows, area.cols), fill_groups = (fill_pixels + TP - 1) / TP;
-        const int PAIRS = (TP + MADE - 1) / MADE;  // of a group: pixel p is read from copy p of the patch only
-        const int filled_words = weighs ? fill_groups * PAIRS : fill_pixels;
-        int fill_pair = 0, fill_group = 0, strip_at = weighs ? times(weighed, fill_groups) : 0;
+        // Of a group GROUP_ROWS words are filled: pixel p is read from copy p of the patch only.
+        const int filled_words = weighs ? fill_groups * GROUP_ROWS : fill_pixels;
+        int fill_pair = 0, fill_group = 0;
+        // Narrow scores lie in the order in which they are made: a beat of a pixel of all groups, then the next beat.
+        int strip_group = weighs ? times(weighed, fill_groups) * SCORE_PARTS : 0, strip_at = strip_group, largest_at = 0;
 #else
         const bool waits = false, weighs = false;
         const int filled_words = times(area.rows, area.cols);
@@ -172,8 +174,15 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
         const int passing = blocks, slot_step = groups;
         int block_slot = 0;
 #endif
+#ifdef SOFTMAX
+        // The last pass over a block of keys makes scores, and is made once for each part of them.
+        const int parts = scores && compute_block == sums_end ? SCORE_PARTS : 1;
+        int part_pixel = 0, part_beat = 0, part = 0, put_at = 0, put_largest = 0;
+#else
+        const int parts = 1, part = 0;
+#endif
         const int compute_length = s > 0 && computes && compute_block >= skipped
-                                       ? times(pass_length, times(times(passing, halves), op.taps)) : 0;
+                                       ? times(pass_length, times(times(passing, halves + parts - 1), op.taps)) : 0;
         int at = 0, half = 0, tap_y = 0, tap_x = 0, tap = 0;
 
         // Pixel p of a group is pixel (group * TP + p) of the tile, row by row; the step from group to group is
@@ -217,7 +226,7 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
 #pragma HLS DEPENDENCE variable=largest inter RAW distance=PASS_MIN true
 #endif
             if (t < compute_length) {
-                if (at == 0 && convolves) {
+                if (at == 0 && part == 0 && convolves) {
                     // The pass begins: take the weights loaded during the one before, let the next ones load.
                     for (int n = 0; n < TN; n++) {
 #pragma HLS UNROLL
@@ -286,19 +295,22 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
                     if (last && scores) {
                         // Keys past the head's last count for nothing.
                         const int keys = computing.first + key_block == op.key_blocks - 1 ? op.last_keys : TM;
-                        for (int p = 0; p < TP; p++) {
+                        const int in_largest = NARROW ? put_largest + at : at;
+                        for (int q = 0; q < STRIPS; q++) {
 #pragma HLS UNROLL
-                            data_t made[TM + 1];
+                            data_t made[STRIP_WIDTH + 1];
 #pragma HLS ARRAY_PARTITION variable=made complete
-                            for (int m = 0; m < TM; m++) {
+                            for (int j = 0; j < STRIP_WIDTH; j++) {
 #pragma HLS UNROLL
-                                const data_t score = score_of(total.v[p][m], op);
-                                strip[p][slot][m] = score;
-                                made[m] = m < keys ? score : data_t(-128);
+                                const int m = NARROW ? part_beat * BEAT + j : j;
+                                const data_t score = score_of(total.v[NARROW ? part_pixel : q][m], op);
+                                strip[q][put_at][j] = score;
+                                made[j] = m < keys ? score : data_t(-128);
                             }
-                            made[TM] = key_block == 0 ? data_t(-128) : largest[p][at];
-                            largest[p][at] = largest_of<0, TM + 1>::tree(made);
+                            made[STRIP_WIDTH] = key_block == 0 && part_beat == 0 ? data_t(-128) : largest[q][in_largest];
+                            largest[q][in_largest] = largest_of<0, STRIP_WIDTH + 1>::tree(made);
                         }
+                        put_at++;
                     } else
 #endif
                     if (last) {
@@ -330,8 +342,24 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
                         column[p] = column0[p];
                         address[p] = address0[p];
                     }
-                    tap_x++;
-                    tap++;  // tap_y * patch_cols + tap_x
+#ifdef SOFTMAX
+                    const bool again = half == halves - 1 && part < parts - 1;
+                    if (again) {
+                        part++;
+                        part_beat++;
+                        if (part_beat == BLOCK_BEATS) {
+                            part_beat = 0;
+                            part_pixel++;
+                            put_largest += groups;
+                        }
+                    }
+#else
+                    const bool again = false;
+#endif
+                    if (!again) {
+                        tap_x++;
+                        tap++;  // tap_y * patch_cols + tap_x
+                    }
                     if (tap_x == op.kernel_w) {
                         tap_x = 0;
                         tap += patch_cols - op.kernel_w;
@@ -346,6 +374,7 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
                         half = 0;
                         block_slot += slot_step;
 #ifdef SOFTMAX
+                        part = part_pixel = part_beat = put_largest = 0;
                         key_block++;
 #endif
                     }
@@ -383,21 +412,22 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
                     // Scores become weights; keys past the head's last weigh nothing.
                     const int keys = weighed_last ? op.last_keys : TM;
                     // Each pixel's memory is read once; those of the pair are chosen then.
-                    data_t scored[TP][BEAT], highest[TP];
+                    data_t scored[STRIPS][BEAT], highest[STRIPS];
 #pragma HLS ARRAY_PARTITION variable=scored complete dim=0
 #pragma HLS ARRAY_PARTITION variable=highest complete
-                    for (int p = 0; p < TP; p++) {
+                    for (int p = 0; p < STRIPS; p++) {
 #pragma HLS UNROLL
-                        highest[p] = largest[p][fill_group];
+                        highest[p] = largest[p][largest_at];
                         for (int j = 0; j < BEAT; j++) {
 #pragma HLS UNROLL
-                            scored[p][j] = strip[p][strip_at][fill_beat * BEAT + j];
+                            scored[p][j] = strip[p][strip_at][NARROW ? j : fill_beat * BEAT + j];
                         }
                     }
+                    if (NARROW) strip_at += fill_groups;
                     row_t row;
                     for (int q = 0; q < MADE; q++) {
 #pragma HLS UNROLL
-                        const int p = least(fill_pair * MADE + q, TP - 1);  // past the group's last: anything
+                        const int p = NARROW ? 0 : least(fill_pair * MADE + q, TP - 1);  // past the group's last: anything
                         const data_t most = highest[p];
                         if (fill_beat == 0) total_weight[q] = weighed == 0 ? row_sum_t(0) : row_sum[q][fill_at];
                         for (int j = 0; j < BEAT; j++) {
@@ -462,10 +492,13 @@ inline void mac(int index, hls::stream<beat_t> &in, hls::stream<beat_t> &weights
                     }
 #ifdef SOFTMAX
                     fill_pair++;
-                    if (fill_pair == PAIRS) {
+                    if (NARROW) largest_at += fill_groups;
+                    if (fill_pair == GROUP_ROWS) {
                         fill_pair = 0;
                         fill_group++;
-                        strip_at++;
+                        strip_group++;
+                        strip_at = strip_group;
+                        largest_at = fill_group;
                     }
 #endif
                     fill_beat = 0;

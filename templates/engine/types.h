@@ -72,8 +72,14 @@ struct block_t {
 };
 
 #ifdef SOFTMAX
+// Scores are made of all of a group's sums in a cycle, and kept in a memory for each of its pixels; or SCORE_PARTS cycles long of a
+// beat of a pixel's sums, and kept in one.
+const bool NARROW = SCORE_PARTS > 1;
+const int STRIPS = NARROW ? 1 : TP, STRIP_WIDTH = NARROW ? BEAT : TM;
+
 // Weights are made for so many pixels of a group a cycle. What softmax hands to the epilogue for them and a chunk of keys.
-const int MADE = TP > 1 ? 2 : 1;
+const int MADE = TP > 1 && !NARROW ? 2 : 1;
+const int GROUP_ROWS = (TP + MADE - 1) / MADE;
 struct row_t {
     row_sum_t sum[MADE];   // of the weights
     data_t largest[MADE];  // score

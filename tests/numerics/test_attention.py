@@ -232,7 +232,7 @@ def test_from_float_to_hardware(scheme: Scheme, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(12, 10), (36, 40)])  # one chunk of keys, two
-@pytest.mark.parametrize("engine", [0, 3])  # pairs of pixels, one
+@pytest.mark.parametrize("engine", [0, 1, 3])  # pairs of pixels; scores beat by beat; one pixel
 def test_it_compiles_without_a_warning(size: tuple[int, int], engine: int, tmp_path: Path) -> None:
     shape = (3, *size)
     reference = quantize(small(), photographs(2, shape), "affine")

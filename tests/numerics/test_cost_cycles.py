@@ -32,6 +32,7 @@ def engines(draw: st.DrawFn) -> EngineConfig:
         lanes=draw(st.sampled_from([beat, beat // 2])),
         patch_depth=draw(st.sampled_from([512, 1024, 2048])),
         acc_depth=draw(st.sampled_from([256, 512, 1024])),
+        narrow=draw(st.booleans()),
     )
 
 

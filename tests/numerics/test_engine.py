@@ -16,10 +16,10 @@ from tests.numerics.random_nets import RandomNet
 
 ENGINES = (
     EngineConfig(),
-    EngineConfig(tm=16, tn=8, tp=4, beat=8, lanes=4, patch_depth=256, acc_depth=64),
+    EngineConfig(tm=16, tn=8, tp=4, beat=8, lanes=4, patch_depth=256, acc_depth=64, narrow=True),
     EngineConfig(tm=8, tn=8, tp=3, beat=8, lanes=8, patch_depth=300, acc_depth=40),
     EngineConfig(tm=32, tn=16, tp=1, beat=16, lanes=16),
-    EngineConfig(tm=16, tn=4, tp=8, beat=16, lanes=2, patch_depth=200, acc_depth=33),
+    EngineConfig(tm=16, tn=4, tp=8, beat=16, lanes=2, patch_depth=200, acc_depth=33, narrow=True),
 )
 
 

@@ -113,7 +113,7 @@ def test_any_grid_and_window(
     ("engine", "side", "places"),
     [
         (EngineConfig(tm=8, tn=4, tp=3, beat=8, lanes=4, patch_depth=256, acc_depth=200), 16, (2, 2)),
-        (EngineConfig(tm=16, tn=16, tp=2, beat=8, lanes=8, patch_depth=512, acc_depth=64), 16, (1, 1)),
+        (EngineConfig(tm=16, tn=16, tp=2, beat=8, lanes=8, patch_depth=512, acc_depth=64, narrow=True), 16, (1, 1)),
         (EngineConfig(tm=8, tn=8, tp=4, beat=8, lanes=8, patch_depth=256, acc_depth=256), 32, (4, 4)),
     ],
 )

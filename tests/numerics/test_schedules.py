@@ -43,6 +43,7 @@ def engines(draw: st.DrawFn) -> EngineConfig:
         acc_depth=draw(st.integers(16, 1024)),
         uram=draw(st.booleans()),
         table_uram=draw(st.booleans()),
+        narrow=draw(st.booleans()),
     )
 
 
