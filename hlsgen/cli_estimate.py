@@ -134,6 +134,7 @@ def _print(facts: dict[str, Any]) -> None:
     click.echo(
         f"engine    {facts['cores']} x (TM {e['tm']} x TN {e['tn']} x TP {e['tp']}), {e['dsp_tn']} of TN in DSPs, port "
         f"{8 * e['beat']} bits, {e['lanes']} lanes, patch {e['patch_depth']}, sums {e['acc_depth']}"
+        f"{', narrow scores' if e['narrow'] else ''}"
     )
     click.echo(
         f"speed     {figure(facts['fps'])} images/s, {duration(facts['latency_ms'])}, {figure(facts['gops'], 0)} GOPS, MACs busy "

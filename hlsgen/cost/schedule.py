@@ -414,7 +414,9 @@ def smallest(scheduler: Scheduler, overrides: Overrides) -> Design:
     the one with the fewest LUTs too many, then the fastest epilogue."""
     cores = overrides.cores or 1
     engines = [
-        replace(scheduler.with_dsps(scheduler.narrowest(e), cores), patch_depth=PATCH_DEPTHS[-1], acc_depth=ACC_DEPTHS[-1])
+        replace(
+            scheduler.with_dsps(scheduler.narrowest(e), cores), patch_depth=PATCH_DEPTHS[-1], acc_depth=ACC_DEPTHS[-1]
+        )
         for e in legal_engines(overrides, scheduler.target, scheduler.floats)
     ]
     least = min(_size(e)[0] for e in engines)

@@ -5,7 +5,7 @@
 #include "program.h"
 #include "walk.h"
 
-// A score of a sum: TP x TM of them a cycle, so that they only shift, by few distances.
+// A score of a sum: up to TP x TM of them a cycle, so that they only shift, by few distances.
 inline data_t score_of(acc_t sum, const op_t &op) {
 #pragma HLS INLINE
     const biased_t x = sum;

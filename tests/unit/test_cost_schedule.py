@@ -16,6 +16,7 @@ from hlsgen.cost.schedule import Overrides, Scheduler, retiled, schedule
 from hlsgen.cost.simulate import simulate
 from hlsgen.cost.streams import stream_depths
 from hlsgen.errors import HlsgenError
+from hlsgen.program.chunks import held
 from hlsgen.program.encode import encode
 from hlsgen.program.lower import lower
 from hlsgen.program.ops import EngineConfig
@@ -70,6 +71,20 @@ def test_yolov3_tiny_on_xc7z020() -> None:
     ran = simulate(design.program, design.way, design.cores, design.depths)
     assert design.fits
     assert 2 * design.program.macs() * 150e6 / ran.cycles / 1e9 >= 110
+
+
+def test_a_detector_s_few_scores_are_narrow_where_that_leaves_room() -> None:
+    """YOLO11n on the ZCU104: the array that TP x TM scores a cycle, and what is held of them, leave no room for."""
+    from benchmarks.formula_vs_simulation import graph_of
+
+    graph, target = graph_of("yolo11n", (640, 640)), targets.find("zcu104")
+    design, scheduler = schedule(graph, target), Scheduler(graph, target, target.clock.default_mhz)
+    assert design.fits and design.engine.narrow and design.fps >= 195
+    wide = replace(design.engine, narrow=False)
+    assert overflows(scheduler.used(wide, design.cores), target)
+    assert scheduler.design(wide, design.cores).cycles <= design.cycles
+    (attend,) = (op for op in design.program.ops if op.kind == "attend")
+    assert attend.tile.rows * attend.tile.cols <= held(design.engine).pixels
 
 
 @pytest.mark.parametrize("part", ["xc7z020", "alveo-u250"])
@@ -208,6 +223,8 @@ def test_more_of_anything_costs_more() -> None:
     assert of(uram=True).bram36 < of().bram36
     assert of(uram=True).uram > 0
     assert of(beat=16, lanes=16).lut > of(beat=16, lanes=8).lut
+    tables = [terms(e, w, stream_depths(e))["tables"].bram36 for e in (base, replace(base, beat=16, lanes=16))]
+    assert tables == [4 * 1, 8 * 2]  # a copy two lanes: 1024 words of four entries, 512 of eight
     one = usage(base, w, stream_depths(base))
     assert total_usage(base, w, stream_depths(base), 1, 4) == one
     assert total_usage(base, w, stream_depths(base), 2, 4).lut > 2 * one.lut  # the interconnect
