@@ -54,8 +54,8 @@ class Operand(NamedTuple):
 class Step(NamedTuple):
     """A step of the MAC array. exponents, first: whether it takes these, or the first pass's weights, before. loads: passes
     before which the next one's weights are taken. groups: of pixels, of a tile's block. emitting: passes of a block whose last
-    gives the sums away, or 0. told: of rows, by softmax or LayerNorm, at its end. scoring: passes of a block of keys whose last makes
-    scores, `EngineConfig.score_parts` times as long, or 0."""
+    gives the sums away, or 0. told: of rows, by softmax or LayerNorm, at its end. scoring: passes of a block of keys whose last
+    makes scores, `EngineConfig.score_parts` times as long, or 0."""
 
     exponents: bool
     first: bool
