@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,23 @@ def test_it_compiles_without_a_warning(size: tuple[int, int], engine: int, tmp_p
     command = [os.environ.get("CXX", "g++"), *flags, "-Isrc", "-c", "src/engine.cpp", "-o", "engine.o"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("engine", [1, 4])  # scores beat by beat; four pairs of pixels, of which one is there
+def test_fewer_pixels_than_the_array_has_stay_within_their_memories(
+    engine: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One token: what is held of a group is held of all its pixels."""
+    shape = (3, 2, 2)
+    images = photographs(2, shape)
+    reference = quantize(small(), images, "affine")
+    program = lowered(reference, shape, replace(ENGINES[engine], narrow=engine == 1))
+    render(program, tmp_path, ProjectFacts("small", "xc7z020clg400-1", 150.0, "small"))
+    tensors = reference.tensors(images[0])
+    csim.write_data(program, tmp_path / "data", tensors["image"], tensors)
+    compiler = os.environ.get("CXX", "g++")
+    monkeypatch.setenv("CXX", f"{compiler} -fsanitize=bounds -fno-sanitize-recover=bounds")
+    assert csim.simulate(tmp_path, program, tmp_path / "data").first_difference() is None
 
 
 def test_hls4ml_predicts_what_pytorch_computes(tmp_path: Path) -> None:
