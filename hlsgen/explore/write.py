@@ -5,11 +5,13 @@ import io
 import json
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from hlsgen.explore import plot
 from hlsgen.explore.objectives import OBJECTIVES, Objective
+from hlsgen.program.ops import EngineConfig
 from hlsgen.quantize.spec import DEFAULT_SCHEME
 from hlsgen.report.write import environment
 from hlsgen.workspace import write_whole
@@ -17,7 +19,9 @@ from hlsgen.workspace import write_whole
 FILES = ("explore.json", "explore.csv", "explore.html")
 Row = Mapping[str, Any]
 _ASKED = ("model", "weights", "part", "clock_mhz", "budget", "goal", "calibration", "fits", "front", "cores")
-_ENGINE = ("tm", "tn", "tp", "lanes", "beat", "dsp_tn", "patch_depth", "acc_depth", "uram")
+_ENGINE = {field.name: field.name for field in fields(EngineConfig)} | {
+    "uram": "patch_uram"
+}  # its columns: `uram` is how many
 
 
 def write(folder: Path, found: Mapping[str, Any]) -> None:
@@ -32,7 +36,7 @@ def _csv(rows: Sequence[Row]) -> str:
     figures = [name for name in OBJECTIVES if name not in _ASKED]
     file = io.StringIO()
     table = csv.writer(file, lineterminator="\n")
-    table.writerow([*_ASKED, *_ENGINE, *figures, "binds", "why"])
+    table.writerow([*_ASKED, *_ENGINE.values(), *figures, "binds", "why"])
     for row in rows:
         engine, values = row["engine"] or {}, row["values"] or {}
         table.writerow(

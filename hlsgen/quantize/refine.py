@@ -74,9 +74,7 @@ def refitted(
             x = spec.tensors[node.all_input_nodes[0].name]
             inputs = (arguments[1][0] - x.zero_point) * x.scale
             matters = relevant.get(node.name, ()) if relevant else ()
-            kept = exact(
-                module.weight.detach().double().flatten(1), x, tensors[node.name], scheme, recipe.bits_of(node.name)
-            )
+            kept = exact(module, x, tensors[node.name], scheme, recipe.bits_of(node.name))
             moved, seen = fitted(module, inputs, wanted[node], generator, recipe.refit, matters, kept)
             convs[node.name] = quantize_weights(node.name, moved, x, tensors[node.name], seen, scheme, recipe)
             if step is not None:

@@ -95,8 +95,8 @@ def sources(network: fx.GraphModule) -> set[str]:
 
 
 def in_memory(network: fx.GraphModule) -> set[str]:
-    """Of the `sources`, those whose values a float engine would write to memory as activations: not the image, whose 8-bit integers
-    any format of 16 bits holds, no pre-activation, and no output, which is the last sum as it is."""
+    """Of the `sources`, those whose values a float engine would write to memory as activations: not the image, which is
+    8-bit integers as a camera gives them, no pre-activation, and no output, which is the last sum as it is."""
     exempt = {node.name for node in (placeholder(network), *outputs(network))}
     return sources(network) - exempt - set(activations_fed(network))
 

@@ -31,7 +31,7 @@ from hlsgen.quantize.spec import ALMOST, ConvQ, QuantSpec
 from hlsgen.quantize.structure import module_of, shared_scales, sources
 
 Images = Sequence[npt.NDArray[np.float32]]
-SURE = 2.0  # standard errors
+SURE = 2.0  # standard errors by which images held out must be nearer, for training to be kept
 HELD_OUT = 4  # of so many images one is held out
 BIAS_RATE = 0.1  # of the scales' learning rate
 FARTHEST = 3.0  # binary places that a point may move

@@ -93,12 +93,16 @@ def scale_candidates(flat: torch.Tensor, scheme: Scheme, bits: int, unit: float 
     return [*tried, np.where(step > 0, step, largest)] if step.any() else tried
 
 
-def exact(flat: torch.Tensor, x: TensorQ, out: TensorQ, scheme: Scheme, bits: int) -> torch.Tensor:
-    """Which channels' weights [O, D], float64, are integers of so many bits times one of the scales that are tried, bool [O]."""
-    most = (1 << (bits - 1)) - 1
+def exact(conv: nn.Conv2d, x: TensorQ, out: TensorQ, scheme: Scheme, bits: int) -> torch.Tensor:
+    """Which channels' weights are, or nearly, integers of so many bits times one of the scales that `quantize_weights` tries, bool
+    [O]."""
+    flat = conv.weight.detach().double().flatten(1)
+    bias = np.zeros(len(flat)) if conv.bias is None else conv.bias.detach().double().numpy()
+    lowest, highest = _bounds(bias, x, out, scheme)
+    unit, most = out.scale / x.scale, (1 << (bits - 1)) - 1
     found = torch.zeros(len(flat), dtype=torch.bool)
-    for candidate in scale_candidates(flat, scheme, bits, out.scale / x.scale):
-        scale = torch.from_numpy(candidate)
+    for candidate in scale_candidates(flat, scheme, bits, unit):
+        scale = _limited(candidate, lowest, highest, scheme, unit)
         found |= (off(flat, scale) < NEAR) & (flat.abs().amax(-1) <= scale * (most + 0.5))
     return found
 

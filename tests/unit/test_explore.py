@@ -254,6 +254,10 @@ def test_the_files(tmp_path: Path) -> None:
     assert {row["goal"] for row in rows} == {"throughput", "latency"}
     fitting = [p for p in found["points"] if p["fits"]]
     assert [float(r["fps"]) for r in rows if r["fits"] == "True"] == [p["values"]["fps"] for p in fitting]
+    header = (tmp_path / "explore.csv").read_text().splitlines()[0].split(",")
+    assert len(set(header)) == len(header)
+    engines = {(r["narrow"], r["table_uram"], r["patch_uram"]) for r in rows if r["fits"] == "True"}
+    assert engines == {tuple(str(p["engine"][n]) for n in ("narrow", "table_uram", "uram")) for p in fitting}
     weighed = [OBJECTIVES[o["name"]] for o in found["objectives"]]
     on = pareto([p["values"] for p in fitting], weighed)
     assert [p["front"] == "all" for p in fitting] == on

@@ -5,10 +5,13 @@ import pytest
 import torch
 from torch import nn
 
+from hlsgen.quantize.executables import Simulated
 from hlsgen.quantize.grid import NEAR, factors, off, steps
-from hlsgen.quantize.minifloat import BFLOAT16, HALF
+from hlsgen.quantize.minifloat import BFLOAT16, HALF, Minifloat
 from hlsgen.quantize.reference import quantize
+from hlsgen.quantize.spec import TensorQ
 from hlsgen.quantize.strategies import Task, find
+from hlsgen.quantize.weights import exact
 
 
 def rows(low: int, high: int, seed: int, count: int = 40) -> torch.Tensor:
@@ -42,18 +45,17 @@ def test_weights_of_any_value_have_no_step_and_zeros_have_none() -> None:
 
 
 @pytest.mark.parametrize("form", [HALF, BFLOAT16])
-def test_the_factor_of_a_folded_batch_normalization_is_found(form: object) -> None:
-    mantissa = form.mantissa  # type: ignore[attr-defined]
+def test_the_factor_of_a_folded_batch_normalization_is_found(form: Minifloat) -> None:
     generator = torch.Generator().manual_seed(1)
-    stored = form.round(torch.randn(6, 5, 3, 3, generator=generator))  # type: ignore[attr-defined]
+    stored = form.round(torch.randn(6, 5, 3, 3, generator=generator))
     folded = torch.tensor([1.0, 2.0, 1.000476, 0.37, 5.1, 123.0])
     weights = (stored * folded[:, None, None, None]).flatten(1)
-    found = factors(weights, mantissa)
+    found = factors(weights, form.mantissa)
     assert found[:2].tolist() == [1.0, 1.0]  # numbers of the format need none
     doublings = torch.log2(found[2:] / folded[2:].double())
     assert torch.allclose(doublings, doublings.round(), atol=2.0**-20)
-    exact = weights[2:] / found[2:, None]
-    assert torch.allclose(form.round(exact.float()).double(), exact, rtol=2.0**-21)  # type: ignore[attr-defined]
+    stored_again = weights[2:] / found[2:, None]
+    assert torch.allclose(form.round(stored_again.float()).double(), stored_again, rtol=2.0**-21)
 
 
 def test_one_factor_of_many_that_fit_the_few_weights_tried_first_fits_all() -> None:
@@ -62,8 +64,8 @@ def test_one_factor_of_many_that_fit_the_few_weights_tried_first_fits_all() -> N
     stored = (torch.randint(-31, 32, (8, 200), generator=generator) * 0.00665).half().float()
     weights = stored * 1.0004764
     found = factors(weights, 10)
-    exact = weights.double() / found[:, None]
-    assert torch.allclose(HALF.round(exact.float()).double(), exact, rtol=2.0**-21)
+    stored_again = weights.double() / found[:, None]
+    assert torch.allclose(HALF.round(stored_again.float()).double(), stored_again, rtol=2.0**-21)
 
 
 def test_floats_of_no_format_have_factor_one() -> None:
@@ -99,13 +101,13 @@ def task(step: float) -> Task:
 @pytest.mark.parametrize("name", ["affine", "rescaled"])
 def test_weights_on_a_grid_are_kept(name: str) -> None:
     given = task(0.0031)
-    reference = find(name).quantize(given).executable
+    spec = find(name).quantize(given).spec
     conv = given.network.get_submodule("first")
-    held = reference.spec.convs["first"]  # type: ignore[attr-defined]
-    assert isinstance(conv, nn.Conv2d)
+    assert spec is not None and isinstance(conv, nn.Conv2d)
+    held = spec.convs["first"]
     real = held.weight * held.weight_scale[:, None, None, None]
     assert np.allclose(real, conv.weight.detach().numpy(), rtol=1e-6)
-    x = reference.spec.tensors["x"]  # type: ignore[attr-defined]
+    x = spec.tensors["x"]
     bias = held.bias * x.scale * held.weight_scale
     assert conv.bias is not None
     assert np.allclose(bias, conv.bias.detach().numpy(), atol=x.scale * float(held.weight_scale.max()))
@@ -121,6 +123,17 @@ def test_channels_on_a_grid_without_a_bias_and_others_beside_them() -> None:
     wrong = np.abs(held.weight * held.weight_scale[:, None, None, None] - conv.weight.detach().numpy()).max((1, 2, 3))
     assert (np.delete(wrong, 3) < 1e-6).all() and wrong[3] > 1e-4
     assert not np.delete(held.bias, 3).any() and held.bias[3]
+
+
+def test_a_grid_whose_step_no_shift_to_the_right_reaches_is_none() -> None:
+    conv = nn.Conv2d(1, 2, 3)
+    conv.weight.data = (
+        torch.arange(119, 128).float().reshape(1, 1, 3, 3).repeat(2, 1, 1, 1)
+        * torch.tensor([1.0, 4.0])[:, None, None, None]
+    )
+    x, out = TensorQ(0.5, 0), TensorQ(0.5, 0, 14)  # the coarsest scale is 1
+    assert exact(conv, x, out, "fixed", 8).tolist() == [True, False]
+    assert exact(conv, x, out, "affine", 8).tolist() == [True, True]
 
 
 def test_weights_on_no_grid_are_refitted() -> None:
@@ -139,6 +152,7 @@ def test_half_precision_keeps_weights_stored_in_halves_behind_a_batch_normalizat
     assert isinstance(conv, nn.Conv2d)
     conv.weight.data = conv.weight.data.half().float() * torch.linspace(0.5, 3, 8)[:, None, None, None]
     made = find("fp16").quantize(given)
-    rounded = made.executable.weights["first"][0]  # type: ignore[attr-defined]
+    assert isinstance(made.executable, Simulated)
+    rounded = made.executable.weights["first"][0]
     assert torch.allclose(rounded, conv.weight.detach(), rtol=1e-6)
     assert made.parameter_bytes == find("fp16").quantize(task(0.0)).parameter_bytes + 4 * (8 + 4)
